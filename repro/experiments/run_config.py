@@ -1,0 +1,96 @@
+"""The complete configuration of one run, and what of it a record keeps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from repro.backbones.spec import BackboneSpec
+from repro.errors import ConfigError
+from repro.methods.method import SumMethod
+from repro.methods.numerics import NUMERICS, TRAINER_NUMERICS
+from repro.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Subset:
+    """How many targets of each split a tier uses; None keeps all."""
+
+    train_targets: int | None = None
+    validation_targets: int | None = None
+    test_targets: int | None = None
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A size: a named complete configuration that methods and seeds are put into.
+
+    Attributes:
+        name: `test`, `cpu`, `gpu` or `paper`.
+        datasets: data sets it is meant for, the default first.
+        seeds: how many seeds a table trains unless told otherwise.
+    """
+
+    name: str
+    datasets: tuple[str, ...]
+    backbone: BackboneSpec
+    n: int
+    subset: Subset
+    training: TrainingSettings
+    seeds: int = 1
+    min_context: int = 5
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: a method in a tier on a data set with a seed.
+
+    Attributes:
+        recipe: `paper` or `tuned` (whose settings the method has).
+        loss: of the [SUM] methods, `vocabulary` or `answers`.
+    """
+
+    method: SumMethod
+    recipe: str
+    tier: Tier
+    dataset: str
+    protocol: str
+    seed: int
+    loss: str = "vocabulary"
+
+    def __post_init__(self) -> None:
+        if self.recipe not in ("paper", "tuned", "control"):
+            raise ConfigError("recipe", repr(self.recipe), "paper, tuned or control", "choose one of these")
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that decides the numbers; its hash, with the device's name, is the run id."""
+        prompt, fixes = self.method.prompt, self.method.fixes
+        return {
+            "method": self.method.name,
+            "recipe": self.recipe,
+            "k": prompt.k,
+            "n": prompt.n,
+            "sum_layout": prompt.sum_layout,
+            "window": prompt.window,
+            "window_tokens": prompt.window_tokens,
+            "instruction": prompt.instruction,
+            "answers_in_context": prompt.answers_in_context,
+            "loss": self.loss,
+            "fixes": asdict(fixes),
+            "backbone": self.tier.backbone.name,
+            "backbone_settings": asdict(self.tier.backbone) | {"title": self.tier.backbone.title},
+            "tuning": self.tier.backbone.tuning if self.method.trains else None,
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "min_context": self.tier.min_context,
+            "subset": asdict(self.tier.subset),
+            "tier": self.tier.name,
+            "seed": self.seed,
+            "training": self._training() if self.method.trains else None,
+            "numerics": {"method": NUMERICS[self.method.name], "trainer": TRAINER_NUMERICS},
+        }
+
+    def _training(self) -> dict[str, Any]:
+        settings = asdict(self.tier.training)
+        settings.pop("checkpoint_every_s")  # moves no number
+        return settings

@@ -1,0 +1,1 @@
+"""Methods: how rows are built plus how a forward pass scores targets."""

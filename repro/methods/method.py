@@ -1,0 +1,25 @@
+"""A method that scores targets at [SUM]s: its prompts in training, its fixes, and the prompts of its test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from repro.backbones.fix_settings import Fixes
+from repro.prompts.settings import PromptSettings
+
+
+@dataclass(frozen=True)
+class SumMethod:
+    """One method of Table 1.
+
+    Attributes:
+        name: `zero-shot`, `sw`, `dti-minus` or `dti`, as in records.
+        prompt: format of the training prompts; validation and test use `prompt.test_format()`.
+        fixes: DTI's fixes in training; validation and test use `fixes.at_test()`.
+        trains: False for the zero-shot reference.
+    """
+
+    name: str
+    prompt: PromptSettings
+    fixes: Fixes = Fixes()
+    trains: bool = True

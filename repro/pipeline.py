@@ -1,0 +1,224 @@
+"""One run from its configuration to its record: data -> prompts -> method -> training -> scores -> store.
+
+What several runs share (prepared data, tokens, loaded weights) is made once per process.
+"""
+
+from __future__ import annotations
+
+import copy
+import resource
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repro.backbones.loading import Backbone, load_backbone
+from repro.data import TEST, TRAIN, VALIDATION, PreparedData, load_prepared, take_subset
+from repro.evaluation.metrics import evaluate_scores
+from repro.experiments.run_config import RunConfig, Tier
+from repro.methods.sum_batches import test_batches, training_batches
+from repro.methods.sum_model import SumModel
+from repro.prompts.templates import template_for
+from repro.prompts.tokenise import TokenisedItems, tokenise_items
+from repro.records.environment import code_sha256, device_name, environment, git_state
+from repro.records.run_id import run_id
+from repro.records.schema import FINISHED, SCHEMA_VERSION
+from repro.records.store import Run, RunStore, user_store
+from repro.training.checkpoint import CheckpointFolder
+from repro.training.loop import DivergedError, Progress, Trainer
+from repro.training.seeds import seed_everything
+from repro.training.task import Task
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A tier's share of a data set.
+
+    Attributes:
+        data: with the tier's targets. canonical: (test targets,) int64, place of each in the protocol's
+            canonical test order. items: tokens.
+    """
+
+    data: PreparedData
+    canonical: np.ndarray
+    items: TokenisedItems
+
+
+@dataclass
+class Workshop:
+    """Loads what runs share, once.
+
+    Args:
+        data_dir: folder of the data set's source files, where it needs one.
+        store: where records go.
+        device: None picks CUDA where there is one.
+    """
+
+    data_dir: Path | None = None
+    store: RunStore = field(default_factory=user_store)
+    device: torch.device = field(
+        default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    )
+    _data: dict[tuple[Any, ...], LoadedData] = field(default_factory=dict)
+    _backbones: dict[Any, Backbone] = field(default_factory=dict)
+
+    def run(self, config: RunConfig) -> Run:
+        """Train and test, unless this run is finished already; an interrupted one goes on.
+
+        Raises:
+            ReproError: bad input.
+            KeyboardInterrupt: after saving a checkpoint.
+        """
+        resolved = config.resolved()
+        name = run_id(resolved, self.device_name)
+        found = self.store.find(config.tier.name, config.dataset, name)
+        if found is not None and found.status in FINISHED:
+            return found
+        loaded = self.load(config.tier, config.dataset, config.protocol)
+        task = self._task(config, loaded)
+        seed_everything(config.seed)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        checkpoints = CheckpointFolder(self.store.runs / "checkpoints" / name, name)
+        training = config.tier.training
+        trainer = Trainer(task, training, config.seed, checkpoints if config.method.trains else None, name)
+        status, progress, metrics, scores = "ok", Progress(), {}, None
+        try:
+            if config.method.trains:
+                progress = trainer.train()
+            with trainer.clocks.run("eval"):
+                row, scores = trainer.scores(task.test)
+            metrics = evaluate_scores(task.label[row], scores, task.group[row])
+            trainer.show.event(f"test AUC {metrics['auc']:.4f}, log loss {metrics['log_loss']:.4f}")
+        except DivergedError as error:
+            status, progress = "diverged", trainer.progress
+            trainer.show.event(str(error))
+        except torch.OutOfMemoryError:
+            status, progress = "out_of_memory", trainer.progress
+            trainer.show.event("out of memory")
+        saved = None
+        if trainer.accelerator.is_main_process:
+            record = self._record(config, name, status, loaded, task, trainer, progress, metrics)
+            test = loaded.data.targets(TEST)
+            user, label = loaded.data.interactions.user[test], loaded.data.interactions.label[test]
+            self.store.save_targets(
+                config.dataset, config.protocol, config.tier.name, user, label, loaded.canonical
+            )
+            saved = self.store.save(record, scores)
+            checkpoints.delete()
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.free_memory()
+        found = saved or self.store.find(config.tier.name, config.dataset, name)
+        assert found is not None, "the main process has written the record"
+        return found
+
+    @property
+    def device_name(self) -> str:
+        """As records and run ids have it."""
+        return device_name(str(self.device) if self.device.type == "cuda" else None)
+
+    def load(self, tier: Tier, dataset: str, protocol: str) -> LoadedData:
+        """Prepared data with the tier's targets, and its tokens."""
+        key = (tier.backbone.name, tier.subset, tier.min_context, dataset, protocol)
+        if key not in self._data:
+            full = load_prepared(dataset, protocol, self.data_dir, min_context=tier.min_context)
+            subset = tier.subset
+            data = take_subset(full, subset.train_targets, subset.validation_targets, subset.test_targets)
+            canonical = np.searchsorted(full.targets(TEST), data.targets(TEST))
+            backbone = self.backbone(tier)
+            answers = (backbone.yes_id, backbone.no_id)
+            items = tokenise_items(data.items, backbone.tokenizer, template_for(dataset), answers)
+            self._data[key] = LoadedData(data, canonical, items)
+        return self._data[key]
+
+    def backbone(self, tier: Tier) -> Backbone:
+        """The tier's backbone as loaded; runs train a copy."""
+        if tier.backbone not in self._backbones:
+            self._backbones[tier.backbone] = load_backbone(tier.backbone, self.device)
+        return self._backbones[tier.backbone]
+
+    def _task(self, config: RunConfig, loaded: LoadedData) -> Task:
+        tier, training = config.tier, config.tier.training
+        backbone = copy.deepcopy(self.backbone(tier))
+        group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
+        shared = (loaded.data, loaded.items, config.method)
+        return Task(
+            model=SumModel(backbone, config.loss).to(self.device),
+            train=training_batches(*shared, TRAIN, training.batch_targets, group),
+            validation=test_batches(*shared, VALIDATION, training.eval_batch_targets, group),
+            test=test_batches(*shared, TEST, training.eval_batch_targets, group),
+            label=loaded.data.interactions.label,
+            group=loaded.data.interactions.user,
+        )
+
+    def _record(
+        self,
+        config: RunConfig,
+        name: str,
+        status: str,
+        loaded: LoadedData,
+        task: Task,
+        trainer: Trainer,
+        progress: Progress,
+        metrics: dict[str, Any],
+    ) -> dict[str, Any]:
+        seconds, trained = trainer.clocks.seconds, config.method.trains
+        validation = [
+            entry | {"epoch": int(entry["epoch"])} for entry in progress.history
+        ]
+        best = progress.best() if progress.history else None
+        data = loaded.data
+        return {
+            "schema": SCHEMA_VERSION,
+            "run_id": name,
+            "status": status,
+            "config": config.resolved(),
+            "metrics": metrics if status == "ok" else {},
+            "validation": validation,
+            "data": {
+                "sha256": data.sha256,
+                "train_targets": task.train.num_targets if trained else 0,
+                "validation_targets": task.validation.num_targets,
+                "test_targets": task.test.num_targets,
+                "tokens_raw": progress.tokens_raw if trained else None,
+                "tokens_padded": progress.tokens_padded if trained else None,
+            },
+            "time": {
+                "train_s": seconds.get("train", 0.0) if trained else None,
+                "train_to_best_s": best["train_s"] if best else None,
+                "compile_s": None,
+                "eval_s": seconds.get("eval"),
+                "data_s": seconds.get("data", 0.0) if trained else None,
+                "epochs": len(progress.history),
+                "best_epoch": int(best["epoch"]) if best else None,
+            },
+            "memory": {"peak_gib": peak_gib(self.device)},
+            "device": {"name": self.device_name, "count": trainer.accelerator.num_processes},
+            "environment": environment(),
+            "git": git_state(),
+            "code_sha256": code_sha256(),
+        }
+
+
+def peak_gib(device: torch.device) -> float:
+    """Peak memory: of the CUDA device since the run began, else of this process since it started."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def run_selection(
+    workshop: Workshop, configs: list[RunConfig], after_each: Any = None
+) -> list[Run]:
+    """Run all configurations in order; `after_each(run)` is called after each (to render a page again)."""
+    runs = []
+    for config in configs:
+        run = workshop.run(config)
+        runs.append(run)
+        if after_each is not None:
+            after_each(run)
+    return runs

@@ -1,0 +1,76 @@
+"""Item texts -> flat token arrays, once per data set and tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from repro.data.interactions import Items
+from repro.errors import DataError
+from repro.prompts.templates import Template
+
+
+@dataclass(frozen=True)
+class TokenisedItems:
+    """Tokens of all item texts back to back.
+
+    Attributes:
+        tokens: (total,) int32.
+        offsets: (num_items + 1,) int64; item i's tokens are tokens[offsets[i]:offsets[i + 1]].
+        instruction: (P,) int32.
+        yes_id, no_id: the answer tokens.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    instruction: np.ndarray
+    yes_id: int
+    no_id: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(num_items,) int64: tokens of each item text, without the answer."""
+        return np.diff(self.offsets)
+
+    def sha256(self) -> str:
+        """Checksum of everything a prompt is built from; changes with tokenizer, template or texts."""
+        digest = hashlib.sha256(f"{self.yes_id},{self.no_id}".encode())
+        for array in (self.tokens, self.offsets, self.instruction):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def tokenise_items(
+    items: Items, tokenizer: Any, template: Template, answer_ids: tuple[int, int]
+) -> TokenisedItems:
+    """Tokenise every item text alone.
+
+    Args:
+        items: texts of the data set.
+        tokenizer: a transformers tokenizer; no special tokens are added.
+        template: the words around each text.
+        answer_ids: (yes_id, no_id).
+
+    Raises:
+        DataError: an item text is empty.
+    """
+    for key, text in zip(items.key, items.text, strict=True):
+        if not text.strip():
+            raise DataError(
+                f"item {key}", "its text is empty", "a title or description", "give the item a text or drop it"
+            )
+    texts = [template.interaction.format(text=text) for text in items.text]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    limit = template.max_item_tokens
+    cut = [ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:] for ids in encoded]
+    instruction = tokenizer(template.instruction, add_special_tokens=False)["input_ids"]
+    return TokenisedItems(
+        tokens=np.concatenate([np.asarray(ids, dtype=np.int32) for ids in cut]),
+        offsets=np.concatenate([[0], np.cumsum([len(ids) for ids in cut])]).astype(np.int64),
+        instruction=np.asarray(instruction, dtype=np.int32),
+        yes_id=answer_ids[0],
+        no_id=answer_ids[1],
+    )

@@ -1,0 +1,143 @@
+"""Measurements that are not training runs: <root>/timing, flops and bahe, each {"environment", "rows"}."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from repro.errors import RecordError, StorageError
+from repro.records.atomic import json_bytes, write_file
+from repro.records.run_id import canonical_json
+from repro.records.schema import (
+    Count,
+    Environment,
+    Name,
+    NonNegative,
+    Positive,
+    Section,
+    Share,
+    parse_json,
+    validate,
+)
+
+Kind = Literal["timing", "flops", "bahe"]
+# Null: not measured here or does not apply (MFU of an unknown device). A failure is named, never a number.
+Measured = NonNegative | Literal["out_of_memory"] | None
+
+
+class TimingRow(Section):
+    """Speed of training steps of one method on one device; synchronised clocks, first steps left out."""
+
+    device: str
+    device_count: Positive
+    backbone: str
+    tuning: Literal["full", "lora"]
+    dtype: str
+    compile: bool
+    method: Name
+    k: Positive | None  # targets per streaming prompt
+    n: Positive  # context interactions
+    batch: Positive  # rows per step
+    repeat: Count  # which repetition, from 0
+    tokens_per_s: Measured  # non-padding tokens only
+    targets_per_s: Measured
+    step_ms: Measured
+    peak_gib: Measured
+    compile_s: Measured
+    mfu: Measured  # share of the device's peak
+
+
+class FlopsRow(Section):
+    """Cost of one target by one counter."""
+
+    backbone: str
+    tuning: Literal["full", "lora"] | None  # null for a model without an LLM
+    dataset: str | None  # whose token lengths; null for synthetic lengths
+    method: Name
+    k: Positive | None
+    n: Positive | None
+    counter: Literal["closed_form", "fvcore", "torch"]
+    forward_flops_per_target: NonNegative  # one multiply-add = 2
+    train_flops_per_target: NonNegative | None  # null: the counter counts forward only
+    ratio_to_sw: NonNegative | None  # this row's cost over the sliding window's; null without a partner
+
+
+class BaheRow(Section):
+    """Efficiency of one step at one text length."""
+
+    device: str
+    device_count: Positive
+    backbone: str
+    layer_cut: Share  # share of layers frozen
+    batch: Positive  # samples per step
+    text_tokens: Positive
+    method: Literal["llm_ctr", "bahe"]
+    step_ms: Measured
+    samples_per_s: Measured
+    peak_gib: Measured
+    train_flops_per_sample: NonNegative | None
+    table_build_s: Measured
+
+
+ROWS: dict[str, type[Section]] = {"timing": TimingRow, "flops": FlopsRow, "bahe": BaheRow}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One file of measurements."""
+
+    path: Path
+    environment: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
+def write_measurement(
+    root: Path, kind: Kind, name: str, environment: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Path:
+    """Write `root`/`kind`/`name`.json, replacing an earlier file of that name atomically.
+
+    Raises:
+        RecordError: a row with an unknown, missing or wrong key. StorageError: cannot be written.
+    """
+    path = Path(root) / kind / f"{name}.json"
+    content = {"environment": dict(environment), "rows": [dict(row) for row in rows]}
+    _check(content, kind, path)
+    write_file(path, json_bytes(content))
+    return path
+
+
+def read_measurement(path: Path) -> Measurement:
+    """Read one file; its folder names its kind.
+
+    Raises:
+        RecordError: damaged, or as `write_measurement`. StorageError: cannot be read.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise StorageError(path, error.strerror or str(error), "a readable file", "check the path") from error
+    content = parse_json(text, path)
+    _check(content, path.parent.name, path)
+    return Measurement(path, content["environment"], content["rows"])
+
+
+def list_measurements(root: Path, kind: Kind) -> list[Measurement]:
+    """All files of a kind below `root`, sorted by name; empty where there are none."""
+    return [read_measurement(path) for path in sorted((Path(root) / kind).glob("*.json"))]
+
+
+def _check(content: dict[str, Any], kind: str, path: Path) -> None:
+    if kind not in ROWS:
+        raise RecordError(
+            path, f"kind {kind!r}", f"one of {', '.join(ROWS)}", "put the file into such a folder"
+        )
+    if set(content) != {"environment", "rows"} or not isinstance(content["rows"], list):
+        raise RecordError(
+            path, f"keys {sorted(content)}", 'a table of "environment" and a list "rows"', "rewrite it"
+        )
+    canonical_json(content, str(path))
+    validate(Environment, content["environment"], f"{path}, field environment")
+    for index, row in enumerate(content["rows"]):
+        validate(ROWS[kind], row, f"{path}, row {index}")

@@ -1,0 +1,65 @@
+"""What the training loop needs from a method: a model and three sources of batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Output(Protocol):
+    """What a model returns: the loss summed over targets, and one score per target slot (padding last)."""
+
+    loss_sum: Tensor
+    score: Tensor
+
+
+class Batch(Protocol):
+    """One batch on the model's device; the model is called with it."""
+
+    num_targets: int
+    num_tokens: int
+    num_padded_tokens: int
+
+    @property
+    def target_row(self) -> np.ndarray:
+        """(num_targets,) rows of the prepared data, in the order of the model's scores."""
+
+
+class Batches(Protocol):
+    """Batches of one split."""
+
+    @property
+    def num_targets(self) -> int:
+        """Targets of the split."""
+
+    def epoch(self, seed: int, epoch: int) -> list[Any]:
+        """Keys of the batches in the seeded order of an epoch."""
+
+    def in_order(self) -> list[Any]:
+        """Keys of the batches in a fixed order, for evaluation."""
+
+    def load(self, key: Any, device: torch.device | str) -> Batch:
+        """Build one batch."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One method on one data set.
+
+    Attributes:
+        model: called with a batch, returns an `Output`. Parameters with `requires_grad` are trained.
+        train, validation, test: batches; the target sets are the same for every method.
+        label: (N,) labels of the prepared data, indexed by `target_row`.
+        group: (N,) users of the prepared data.
+    """
+
+    model: nn.Module
+    train: Batches
+    validation: Batches
+    test: Batches
+    label: np.ndarray
+    group: np.ndarray
