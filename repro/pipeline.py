@@ -6,6 +6,7 @@ What several runs share (prepared data, tokens, loaded weights) is made once per
 from __future__ import annotations
 
 import copy
+import math
 import resource
 import sys
 from dataclasses import dataclass, field
@@ -16,13 +17,16 @@ import numpy as np
 import torch
 
 from repro.backbones.loading import Backbone, load_backbone
+from repro.backbones.tokenizer import answer_ids, load_tokenizer
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData, load_prepared, take_subset
 from repro.evaluation.metrics import evaluate_scores
 from repro.experiments.run_config import RunConfig, Tier
-from repro.methods.sum_batches import test_batches, training_batches
+from repro.experiments.selection import trials
+from repro.methods.sum_batches import batches_of
 from repro.methods.sum_model import SumModel
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
+from repro.records.atomic import json_bytes, write_file
 from repro.records.environment import code_sha256, device_name, environment, git_state
 from repro.records.run_id import run_id
 from repro.records.schema import FINISHED, SCHEMA_VERSION
@@ -115,6 +119,18 @@ class Workshop:
         assert found is not None, "the main process has written the record"
         return found
 
+    def validate(self, config: RunConfig) -> dict[str, float]:
+        """Train without storing anything; the best epoch's validation metrics and training seconds."""
+        task = self._task(config, self.load(config.tier, config.dataset, config.protocol))
+        seed_everything(config.seed)
+        trainer = Trainer(task, config.tier.training, config.seed, None, "selection")
+        try:
+            return trainer.train().best()
+        except DivergedError:
+            return {"auc": 0.0, "log_loss": float("inf")}
+        finally:
+            trainer.accelerator.free_memory()
+
     @property
     def device_name(self) -> str:
         """As records and run ids have it."""
@@ -134,6 +150,12 @@ class Workshop:
             self._data[key] = LoadedData(data, canonical, items)
         return self._data[key]
 
+    def prompt_parts(self, tier: Tier, dataset: str, protocol: str) -> tuple[PreparedData, TokenisedItems, Any]:
+        """Data, tokens and tokenizer, without loading weights."""
+        tokenizer = load_tokenizer(tier.backbone.name)
+        data = load_prepared(dataset, protocol, self.data_dir, min_context=tier.min_context)
+        return data, tokenise_items(data.items, tokenizer, template_for(dataset), answer_ids(tokenizer)), tokenizer
+
     def backbone(self, tier: Tier) -> Backbone:
         """The tier's backbone as loaded; runs train a copy."""
         if tier.backbone not in self._backbones:
@@ -146,10 +168,10 @@ class Workshop:
         group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
         shared = (loaded.data, loaded.items, config.method)
         return Task(
-            model=SumModel(backbone, config.loss).to(self.device),
-            train=training_batches(*shared, TRAIN, training.batch_targets, group),
-            validation=test_batches(*shared, VALIDATION, training.eval_batch_targets, group),
-            test=test_batches(*shared, TEST, training.eval_batch_targets, group),
+            model=SumModel(backbone, config.loss, tier.compiled).to(self.device),
+            train=batches_of(*shared, TRAIN, training.batch_targets, group, tier.sizes),
+            validation=batches_of(*shared, VALIDATION, training.eval_batch_targets, group, tier.sizes),
+            test=batches_of(*shared, TEST, training.eval_batch_targets, group, tier.sizes),
             label=loaded.data.interactions.label,
             group=loaded.data.interactions.user,
         )
@@ -166,9 +188,7 @@ class Workshop:
         metrics: dict[str, Any],
     ) -> dict[str, Any]:
         seconds, trained = trainer.clocks.seconds, config.method.trains
-        validation = [
-            entry | {"epoch": int(entry["epoch"])} for entry in progress.history
-        ]
+        validation = [entry | {"epoch": int(entry["epoch"])} for entry in progress.history]
         best = progress.best() if progress.history else None
         data = loaded.data
         return {
@@ -211,14 +231,20 @@ def peak_gib(device: torch.device) -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def run_selection(
-    workshop: Workshop, configs: list[RunConfig], after_each: Any = None
-) -> list[Run]:
-    """Run all configurations in order; `after_each(run)` is called after each (to render a page again)."""
-    runs = []
-    for config in configs:
-        run = workshop.run(config)
-        runs.append(run)
-        if after_each is not None:
-            after_each(run)
-    return runs
+def run_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path) -> Path:
+    """Run all trials of `experiments.selection`; the file is written again after each."""
+    path, rows = root / "selection" / f"{tier.name}-{dataset}.json", []
+    for trial in trials(tier, dataset, protocol):
+        best = workshop.validate(trial.config)
+        row = {
+            "family": trial.family,
+            "learning_rate": trial.learning_rate,
+            "alibi_slope": trial.alibi_slope,
+            "validation_auc": best["auc"],
+            "validation_log_loss": best["log_loss"] if math.isfinite(best["log_loss"]) else None,
+            "device": workshop.device_name,
+        }
+        rows.append(row)
+        write_file(path, json_bytes({"environment": environment(), "rows": rows}))
+        print(row, file=sys.stderr)
+    return path

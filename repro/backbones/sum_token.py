@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from repro.backbones.loading import Backbone
 
 
 class SumToken(nn.Module):
-    """One trained embedding (H,), float32, put in place of the rows' [SUM] inputs.
+    """`weight`: one trained embedding (H,), float32, the input of the model at every [SUM].
 
     It is no entry of the vocabulary: a resized table would add a row to the LM head as well (a token that the
     model could predict, one more class in the loss), would have to be trained as a whole or with a masked
@@ -25,20 +25,6 @@ class SumToken(nn.Module):
         # The last id, for tokenizers that put a space token in front.
         colon = backbone.tokenizer.encode(":", add_special_tokens=False)[-1]
         table = backbone.embed_tokens
-        with torch.no_grad():
-            start = table(
-                torch.tensor(colon, device=table.weight.device)
-            )  # called: Gemma 3 scales in forward
+        with torch.no_grad():  # called, not indexed: Gemma scales in forward
+            start = table(torch.tensor(colon, device=table.weight.device))
         self.weight = nn.Parameter(start.detach().float().clone())
-
-    def forward(self, embeddings: Tensor, is_sum: Tensor) -> Tensor:
-        """Put the embedding where the mask says.
-
-        Args:
-            embeddings: (..., H) token embeddings, any floating dtype.
-            is_sum: (...) bool, true at [SUM] positions.
-
-        Returns:
-            (..., H) in the dtype of `embeddings`; the input is left as it is.
-        """
-        return torch.where(is_sum.unsqueeze(-1), self.weight.to(embeddings.dtype), embeddings)

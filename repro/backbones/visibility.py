@@ -17,6 +17,8 @@ from torch import Tensor
 
 from repro.prompts.packing import PackedBatch
 
+KEY_MULTIPLE = 16  # keys per block; CUDA kernels want rows of the mask aligned
+
 
 @dataclass(frozen=True)
 class QueryBlocks:
@@ -41,12 +43,18 @@ class QueryBlocks:
         """The same blocks on a device."""
         distance = None if self.distance is None else self.distance.to(device)
         offset = None if self.offset is None else self.offset.to(device)
-        return QueryBlocks(self.key_index.to(device), self.visible.to(device), self.num_queries, distance, offset)
+        return QueryBlocks(
+            self.key_index.to(device), self.visible.to(device), self.num_queries, distance, offset
+        )
 
 
-def _span(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """(B, L) numbers ending at `high` of each block, L the longest high - low; may reach below zero."""
+def _span(low: np.ndarray, high: np.ndarray, others: int = 0, multiple: int = 1) -> np.ndarray:
+    """(B, L) numbers ending at `high` of each block, L the longest high - low; may reach below zero.
+
+    L is raised until L + others is a multiple: kernels like aligned rows of the mask.
+    """
     length = int((high - low).max(initial=0))
+    length += -(length + others) % multiple
     return high[:, None] - length + np.arange(length)
 
 
@@ -72,16 +80,19 @@ def query_blocks(batch: PackedBatch, of_sums: bool, block: int) -> QueryBlocks:
     lo, hi, sum_lo, sum_hi = (a[query] for a in (batch.lo, batch.hi, batch.sum_lo, batch.sum_hi))
     own = np.where(of_sums, query - num_text, -1)
 
-    text = _span(np.where(hi > lo, lo, num_text).min(1, initial=num_text).clip(max=hi.max(1)), hi.max(1))
     sum_first = np.where(sum_hi > sum_lo, sum_lo, np.where(of_sums, own, num_sums)).min(1)
     sum_stop = np.maximum(sum_hi, own + 1).max(1)
     sums = _span(np.minimum(sum_first, sum_stop), sum_stop)
+    text_first = np.where(hi > lo, lo, num_text).min(1)
+    text = _span(np.minimum(text_first, hi.max(1)), hi.max(1), prefix + sums.shape[1], KEY_MULTIPLE)
 
     def seen(span: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return (span[:, None, :] >= low[..., None]) & (span[:, None, :] < high[..., None])
 
     prefix_keys = np.broadcast_to(np.arange(prefix), (len(query), prefix))
-    sees_prefix = np.broadcast_to(((query >= prefix) & batch.prefix_visible)[..., None], (*query.shape, prefix))
+    sees_prefix = np.broadcast_to(
+        ((query >= prefix) & batch.prefix_visible)[..., None], (*query.shape, prefix)
+    )
     sees_sums = seen(sums, sum_lo, sum_hi) | (sums[:, None, :] == own[..., None]) & (sums[:, None, :] >= 0)
     key = np.concatenate([prefix_keys, text.clip(min=0), num_text + sums.clip(min=0)], axis=1)
     visible = np.concatenate([sees_prefix, seen(text, lo, hi), sees_sums], axis=2)
@@ -92,11 +103,9 @@ def query_blocks(batch: PackedBatch, of_sums: bool, block: int) -> QueryBlocks:
         distance = torch.from_numpy(np.where(visible & (context >= 0)[:, None, :], apart, 0).astype(np.int16))
         gap = batch.position[query][..., None] - batch.position[key][:, None, :]
         offset = torch.from_numpy(gap.astype(np.float32))
-    return QueryBlocks(torch.from_numpy(key), torch.from_numpy(visible), _count(batch, of_sums), distance, offset)
-
-
-def _count(batch: PackedBatch, of_sums: bool) -> int:
-    return len(batch.label) if of_sums else len(batch.tokens)
+    return QueryBlocks(
+        torch.from_numpy(key), torch.from_numpy(visible), num_sums if of_sums else num_text, distance, offset
+    )
 
 
 def dense_visibility(batch: PackedBatch) -> np.ndarray:

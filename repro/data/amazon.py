@@ -44,9 +44,7 @@ class Category(NamedTuple):
 
 CATEGORIES = {
     "amazon-cds": Category("CDs_and_Vinyl", "Amazon CDs", frozenset({"CDs & Vinyl"})),
-    "amazon-kindle": Category(
-        "Kindle_Store", "Amazon Kindle", frozenset({"Kindle Store", "Kindle eBooks", "Books"})
-    ),
+    "amazon-kindle": Category("Kindle_Store", "Amazon Kindle", frozenset({"Kindle Store", "Kindle eBooks"})),
 }
 
 

@@ -22,7 +22,7 @@ from repro import paths
 from repro.data.interactions import Interactions, Items, PreparedData
 from repro.errors import StorageError
 
-PREPARATION_VERSION = 1  # raised when the same source and settings give other prepared data
+PREPARATION_VERSION = 2  # raised when the same source and settings give other prepared data
 LOGGER = logging.getLogger("repro.data")
 COLUMNS = ("user", "item", "label", "timestamp")
 

@@ -132,9 +132,13 @@ class PreparedData:
         source_sha256: str,
         counts: dict[str, int],
         title: str = "",
+        grouped: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> PreparedData:
-        """Derives positions, per-user rows and the checksum of chronologically ordered interactions."""
-        user_rows, user_offsets, position = group_by_user(interactions.user)
+        """Derives positions, per-user rows and the checksum of chronologically ordered interactions.
+
+        `grouped` is the result of `group_by_user` where the caller has it already (a third of the time).
+        """
+        user_rows, user_offsets, position = grouped or group_by_user(interactions.user)
         return cls(
             name=name,
             protocol=protocol,

@@ -9,8 +9,8 @@ of its user (counted after pruning); rows without enough remain as context of la
 | `rella`    | none                                 | targets with little context go, then the rest by time  |
 | `per-user` | none                                 | inside each user's history                             |
 
-`dti` follows DTI (arXiv 2503.01001), section 5 and design of its experiments: "prune items with fewer than 5
-interactions and split in a ratio of 8:1:1 according to the timestamp". Pruning is read as one pass over items
+`dti` follows DTI (arXiv 2503.01001, experiments): "prune items with fewer than 5 interactions and split
+user-item interactions in a ratio of 8:1:1 according to the timestamp". Pruning is read as one pass over items
 (not repeated until stable, and users are kept), and its Table 2 shows the counts before pruning.
 `rella` follows ReLLa's preprocessing of ML-1M, whose counts are 970,009 = 776,007 + 97,000 + 97,002.
 A count of T splits into T*8//10 and T//10, and the rest is the test set.
@@ -20,7 +20,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from repro.data.interactions import SPLIT_NAMES, TEST, TRAIN, VALIDATION, PreparedData, Source, group_by_user
+from repro.data.interactions import (
+    SPLIT_NAMES,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Interactions,
+    PreparedData,
+    Source,
+    group_by_user,
+)
 from repro.errors import ConfigError, DataError
 
 PROTOCOLS = ("dti", "rella", "per-user")
@@ -53,22 +62,12 @@ def apply_protocol(source: Source, protocol: str, min_context: int = 5) -> Prepa
     check_protocol(protocol, min_context)
     interactions = source.interactions
     before = _sizes(interactions.user, interactions.item)
-    keep = np.ones(len(interactions), dtype=bool)
-    if protocol == "dti":
-        keep = np.bincount(interactions.item)[interactions.item] >= MIN_ITEM_INTERACTIONS
-    rows = np.flatnonzero(keep)
-    if not len(rows):
-        found = f"no interaction of {len(interactions):,} is left after pruning by protocol {protocol}"
-        expected = f"items with at least {MIN_ITEM_INTERACTIONS} interactions"
-        raise DataError(
-            f"data set {source.name}", found, expected, "bring more data, or choose protocol rella"
-        )
-    rows = rows[np.argsort(interactions.timestamp[rows], kind="stable")]  # stable: ties stay in file order
-    kept = interactions.take(rows)
+    kept = interactions.take(_rows_in_order(source, protocol))
     user, _ = _renumber(kept.user)
     item, item_numbers = _renumber(kept.item)
-    kept = type(kept)(user, item, kept.label, kept.timestamp)
-    _, user_offsets, position = group_by_user(user)
+    kept = Interactions(user, item, kept.label, kept.timestamp)
+    grouped = group_by_user(user)
+    _, user_offsets, position = grouped
     is_target = position >= min_context
     split = _split(protocol, is_target, position, np.diff(user_offsets)[user])
     _refuse_empty(source.name, protocol, min_context, split, is_target, kept.label)
@@ -85,7 +84,22 @@ def apply_protocol(source: Source, protocol: str, min_context: int = 5) -> Prepa
         source_sha256=source.sha256,
         counts=counts,
         title=source.title,
+        grouped=grouped,
     )
+
+
+def _rows_in_order(source: Source, protocol: str) -> np.ndarray:
+    """Row numbers of the source that pruning leaves, by time; a stable sort keeps ties in file order."""
+    item, timestamp = source.interactions.item, source.interactions.timestamp
+    rows = np.arange(len(item))
+    if protocol == "dti":
+        rows = np.flatnonzero(np.bincount(item)[item] >= MIN_ITEM_INTERACTIONS)
+    if not len(rows):
+        found = f"no interaction of {len(item):,} is left after pruning by protocol {protocol}"
+        expected = f"items with at least {MIN_ITEM_INTERACTIONS} interactions"
+        fix = "bring more data, or choose protocol rella"
+        raise DataError(f"data set {source.name}", found, expected, fix)
+    return rows[np.argsort(timestamp[rows], kind="stable")]
 
 
 def _split(

@@ -7,7 +7,7 @@ from typing import Any
 
 from repro.backbones.spec import BackboneSpec
 from repro.errors import ConfigError
-from repro.methods.method import SumMethod
+from repro.methods.method import BatchSizes, SumMethod
 from repro.methods.numerics import NUMERICS, TRAINER_NUMERICS
 from repro.training.settings import TrainingSettings
 
@@ -28,6 +28,8 @@ class Tier:
     Attributes:
         name: `test`, `cpu`, `gpu` or `paper`.
         datasets: data sets it is meant for, the default first.
+        sizes: how batches are cut for the machine.
+        compiled: compile the layers (worth it on GPUs).
         seeds: how many seeds a table trains unless told otherwise.
     """
 
@@ -37,6 +39,8 @@ class Tier:
     n: int
     subset: Subset
     training: TrainingSettings
+    sizes: BatchSizes = BatchSizes()
+    compiled: bool = False
     seeds: int = 1
     min_context: int = 5
 
@@ -86,6 +90,8 @@ class RunConfig:
             "subset": asdict(self.tier.subset),
             "tier": self.tier.name,
             "seed": self.seed,
+            "batch_sizes": asdict(self.tier.sizes),
+            "compiled": self.tier.compiled,
             "training": self._training() if self.method.trains else None,
             "numerics": {"method": NUMERICS[self.method.name], "trainer": TRAINER_NUMERICS},
         }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from repro.backbones.fix_settings import Fixes
 from repro.errors import ConfigError
 from repro.experiments.run_config import RunConfig, Tier
-from repro.methods.dti import dti, dti_minus, dti_tuned
+from repro.experiments.selected import SELECTED, Selected
+from repro.methods.dti import PAPER_FIXES, dti, dti_minus, dti_tuned
 from repro.methods.method import SumMethod
 from repro.methods.sliding_window import sliding_window, zero_shot
 
@@ -14,17 +17,30 @@ KS = (5, 10, 20, 30, 40, 50)
 HEADLINE = ("zero-shot", "sw", "dti-minus-50", "dti-50")
 
 
-def _rows() -> dict[str, tuple[str, Callable[[int], SumMethod]]]:
-    rows: dict[str, tuple[str, Callable[[int], SumMethod]]] = {
-        "zero-shot": ("paper", zero_shot),
-        "sw": ("paper", sliding_window),
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: how its method is made at context length n with the selected settings of its family."""
+
+    family: str
+    recipe: str
+    method: Callable[[int, Selected], SumMethod]
+
+
+def _rows() -> dict[str, Row]:
+    rows = {
+        "zero-shot": Row("sw", "paper", lambda n, chosen: zero_shot(n)),
+        "sw": Row("sw", "paper", lambda n, chosen: sliding_window(n)),
     }
     for k in sorted(KS, reverse=True):
-        rows[f"dti-minus-{k}"] = ("paper", lambda n, k=k: dti_minus(n, k))
-        rows[f"dti-{k}"] = ("paper", lambda n, k=k: dti(n, k))
+        rows[f"dti-minus-{k}"] = Row("dti-minus", "paper", lambda n, chosen, k=k: dti_minus(n, k))
+        rows[f"dti-{k}"] = Row("dti", "paper", lambda n, chosen, k=k: dti(n, k, _fixes(chosen)))
     for k in sorted(KS, reverse=True):
-        rows[f"dti-tuned-{k}"] = ("tuned", lambda n, k=k: dti_tuned(n, k))
+        rows[f"dti-tuned-{k}"] = Row("dti-tuned", "tuned", lambda n, chosen, k=k: dti_tuned(n, k))
     return rows
+
+
+def _fixes(chosen: Selected) -> Fixes:
+    return replace(PAPER_FIXES, alibi_slope=chosen.alibi_slope)
 
 
 ROWS = _rows()
@@ -54,12 +70,16 @@ def row_names(selection: str | None) -> list[str]:
     return names
 
 
-def table1_runs(tier: Tier, dataset: str, protocol: str, selection: str | None, seeds: int) -> list[RunConfig]:
+def table1_runs(
+    tier: Tier, dataset: str, protocol: str, selection: str | None, seeds: int
+) -> list[RunConfig]:
     """All runs of the selected rows, row by row (every seed of a row before the next row)."""
     runs = []
     for name in row_names(selection):
-        recipe, method = ROWS[name]
-        made = method(tier.n)
-        for seed in range(seeds if made.trains else 1):
-            runs.append(RunConfig(made, recipe, tier, dataset, protocol, seed))
+        row = ROWS[name]
+        chosen = SELECTED[tier.name][row.family]
+        method = row.method(tier.n, chosen)
+        trained = replace(tier, training=replace(tier.training, learning_rate=chosen.learning_rate))
+        for seed in range(seeds if method.trains else 1):
+            runs.append(RunConfig(method, row.recipe, trained, dataset, protocol, seed))
     return runs

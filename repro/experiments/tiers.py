@@ -7,6 +7,7 @@ from dataclasses import replace
 from repro.backbones.spec import BackboneSpec
 from repro.errors import ConfigError
 from repro.experiments.run_config import Subset, Tier
+from repro.methods.method import BatchSizes
 from repro.training.settings import TrainingSettings
 
 
@@ -26,7 +27,9 @@ def cpu_tier() -> Tier:
         backbone=BackboneSpec(layers=6, train_embeddings=False),
         n=10,
         subset=Subset(train_targets=4000, validation_targets=500, test_targets=1000),
-        training=TrainingSettings(learning_rate=4e-4, max_epochs=1, batch_targets=64, precision=cpu_precision()),
+        training=TrainingSettings(
+            learning_rate=4e-4, max_epochs=1, batch_targets=64, precision=cpu_precision()
+        ),
     )
 
 
@@ -54,6 +57,8 @@ def gpu_tier() -> Tier:
             learning_rate=2e-4, max_epochs=1, batch_targets=128, eval_batch_targets=256, precision="bf16",
             checkpoint_every_s=300.0,
         ),
+        sizes=BatchSizes(max_tokens=32_768, text_multiple=512, sum_multiple=64),
+        compiled=True,
         seeds=3,
     )  # fmt: skip
 

@@ -23,3 +23,17 @@ class SumMethod:
     prompt: PromptSettings
     fixes: Fixes = Fixes()
     trains: bool = True
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """How batches are cut for the machine; moves no number but rounding.
+
+    Attributes:
+        max_tokens: text tokens per forward pass; a larger batch is accumulated from micro-batches.
+        text_multiple, sum_multiple: length buckets: text tokens and [SUM]s are padded up to multiples.
+    """
+
+    max_tokens: int = 4096
+    text_multiple: int = 64
+    sum_multiple: int = 8

@@ -9,8 +9,8 @@ import torch
 
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.plan import BatchPlan, plan_batch
-from repro.data.interactions import PreparedData
-from repro.methods.method import SumMethod
+from repro.data.interactions import TRAIN, PreparedData
+from repro.methods.method import BatchSizes, SumMethod
 from repro.prompts.batching import batch_rows, epoch_order
 from repro.prompts.packing import PromptSource, pack_rows
 from repro.prompts.rows import Rows, build_rows
@@ -46,13 +46,15 @@ class SumBatches:
         source: PromptSource,
         rows: Rows,
         fixes: Fixes,
+        sizes: BatchSizes,
         batch_targets: int,
         group: int,
-        text_multiple: int = 64,
-        sum_multiple: int = 8,
     ) -> None:
-        self.source, self.rows, self.fixes, self.group = source, rows, fixes, group
-        self.batch_targets, self.text_multiple, self.sum_multiple = batch_targets, text_multiple, sum_multiple
+        self.source, self.rows, self.fixes, self.sizes = source, rows, fixes, sizes
+        self.batch_targets, self.group = batch_targets, group
+        lengths = source.items.lengths[source.data.interactions.item[source.data.user_rows]] + 1
+        tokens = np.concatenate([[0], np.cumsum(lengths)])
+        self._row_tokens = tokens[rows.stop] - tokens[rows.first]
 
     @property
     def num_targets(self) -> int:
@@ -68,25 +70,38 @@ class SumBatches:
         length = self.rows.stop - self.rows.first
         return batch_rows(self.rows, self.batch_targets, np.argsort(length, kind="stable"))
 
+    def count(self, chosen: np.ndarray) -> int:
+        """Targets of a batch."""
+        return int(self.rows.num_targets[chosen].sum())
+
+    def split(self, chosen: np.ndarray) -> list[np.ndarray]:
+        """A batch as micro-batches of at most `max_tokens` text tokens (a longer row stands alone)."""
+        tokens = self._row_tokens[chosen]
+        part = (np.cumsum(tokens) - tokens) // self.sizes.max_tokens
+        return np.split(chosen, np.flatnonzero(np.diff(part)) + 1)
+
     def load(self, chosen: np.ndarray, device: torch.device | str) -> SumBatch:
         """Pack and plan the chosen rows."""
-        packed = pack_rows(self.source, self.rows, chosen, self.text_multiple, self.sum_multiple)
+        packed = pack_rows(self.source, self.rows, chosen, self.sizes.text_multiple, self.sizes.sum_multiple)
         plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device)
         return SumBatch(plan, packed.num_sums, packed.num_tokens, len(packed.position))
 
 
-def training_batches(
-    data: PreparedData, items: TokenisedItems, method: SumMethod, split: int, batch_targets: int, group: int
+def batches_of(
+    data: PreparedData,
+    items: TokenisedItems,
+    method: SumMethod,
+    split: int,
+    batch_targets: int,
+    group: int,
+    sizes: BatchSizes,
 ) -> SumBatches:
-    """Batches in the method's training format."""
-    rows = build_rows(data, split, method.prompt.n, method.prompt.k)
-    return SumBatches(PromptSource(data, items, method.prompt), rows, method.fixes, batch_targets, group)
+    """Batches of a split: training prompts for the training split, else the test format of every method.
 
-
-def test_batches(
-    data: PreparedData, items: TokenisedItems, method: SumMethod, split: int, batch_targets: int, group: int
-) -> SumBatches:
-    """Batches in the sliding-window format that validation and test use for every method (DTI section 3.6)."""
-    prompt = method.prompt.test_format()
+    Validation and test use sliding-window prompts with one [SUM] (DTI section 3.6), positions as in training.
+    """
+    training = split == TRAIN
+    prompt = method.prompt if training else method.prompt.test_format()
+    fixes = method.fixes if training else method.fixes.at_test()
     rows = build_rows(data, split, prompt.n, prompt.k)
-    return SumBatches(PromptSource(data, items, prompt), rows, method.fixes.at_test(), batch_targets, group)
+    return SumBatches(PromptSource(data, items, prompt), rows, fixes, sizes, batch_targets, group)

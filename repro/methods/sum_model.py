@@ -37,7 +37,7 @@ class SumModel(nn.Module):
     over the whole vocabulary (section 3.4), or over yes and no alone (`loss="answers"`).
     """
 
-    def __init__(self, backbone: Backbone, loss: str = "vocabulary") -> None:
+    def __init__(self, backbone: Backbone, loss: str = "vocabulary", compiled: bool = False) -> None:
         super().__init__()
         assert loss in LOSSES, loss
         check_layers(backbone.layers, backbone.config)
@@ -46,13 +46,15 @@ class SumModel(nn.Module):
         self.loss = loss
         self._embed = [backbone.embed_tokens]  # in lists: already registered under language_model
         self._head = [backbone.lm_head_weight]
-        self._decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
+        self._decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm, compiled)
         self.register_buffer("answer_ids", torch.tensor([backbone.no_id, backbone.yes_id]), persistent=False)
 
     def hidden_states(self, plan: BatchPlan) -> Tensor:
         """(S, E) final hidden states of the [SUM]s."""
         text = self._embed[0](plan.tokens)
-        return self._decoder.forward_sums(text, self.sum_token.weight.to(text.dtype).expand(len(plan.label), -1), plan)
+        return self._decoder.forward_sums(
+            text, self.sum_token.weight.to(text.dtype).expand(len(plan.label), -1), plan
+        )
 
     def forward(self, batch: SumBatch) -> ModelOutput:
         """Loss and scores of one batch."""

@@ -39,7 +39,9 @@ class PromptSettings:
     def __post_init__(self) -> None:
         for name, known in (("sum_layout", SUM_LAYOUTS), ("window", WINDOWS), ("instruction", INSTRUCTIONS)):
             if getattr(self, name) not in known:
-                raise ConfigError(name, repr(getattr(self, name)), f"one of {', '.join(known)}", "choose one of these")
+                raise ConfigError(
+                    name, repr(getattr(self, name)), f"one of {', '.join(known)}", "choose one of these"
+                )
         if self.window == "tokens" and (self.window_tokens is None or self.window_tokens < 1):
             raise ConfigError(
                 "window_tokens", str(self.window_tokens), "a positive number", "set it beside window='tokens'"

@@ -60,7 +60,10 @@ def tokenise_items(
     for key, text in zip(items.key, items.text, strict=True):
         if not text.strip():
             raise DataError(
-                f"item {key}", "its text is empty", "a title or description", "give the item a text or drop it"
+                f"item {key}",
+                "its text is empty",
+                "a title or description",
+                "give the item a text or drop it",
             )
     texts = [template.interaction.format(text=text) for text in items.text]
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]

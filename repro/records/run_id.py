@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -21,16 +22,8 @@ def canonical_json(value: object, where: str = "configuration") -> str:
     Raises:
         RecordError: NaN, infinity, a key that is not text (JSON would merge 1 and "1"), or another type.
     """
-    _check_keys(value, where)
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise RecordError(
-            where,
-            str(error),
-            "text, integers, finite floats, booleans, null, lists and tables of them",
-            "convert the value (a NumPy number with .item(), a path with str()) before it is recorded",
-        ) from error
+    _check(value, where, "")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def run_id(config: Mapping[str, Any], device_name: str) -> str:
@@ -55,14 +48,25 @@ def run_id(config: Mapping[str, Any], device_name: str) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts)
 
 
-def _check_keys(value: object, where: str) -> None:
+def _check(value: object, where: str, field: str) -> None:
+    """RecordError naming the first value or key inside `value` that JSON cannot hold exactly."""
+    place = f"{where}, field {field}" if field else where
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise RecordError(
-                    where, f"key {key!r} of type {type(key).__name__}", "text", f"write it as {str(key)!r}"
-                )
-            _check_keys(inner, f"{where}, field {key}" if " field " not in where else f"{where}.{key}")
+                found = f"key {key!r} of type {type(key).__name__}"
+                raise RecordError(place, found, "keys that are text", f"write it as {str(key)!r}")
+            _check(inner, where, f"{field}.{key}" if field else key)
     elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_keys(inner, where)
+        for index, inner in enumerate(value):
+            _check(inner, where, f"{field}.{index}" if field else str(index))
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise RecordError(place, str(value), "a finite number", "record a diverged run with that status")
+    elif value is not None and not isinstance(value, str | int):
+        raise RecordError(
+            place,
+            f"a {type(value).__name__}",
+            "text, integers, finite floats, booleans, null, lists and tables of them",
+            "convert it (a NumPy number with .item(), a path with str())",
+        )

@@ -226,24 +226,36 @@ def parse_json(text: bytes, where: object) -> dict[str, Any]:
     return value
 
 
-def validate(model: type[Section], value: object, where: object) -> None:
-    """Check a value against a section; RecordError names the first field at fault and how many follow."""
+def validate(model: type[Section], value: Any, where: object) -> None:
+    """Check a value against a section; RecordError names the first field at fault and how many more are."""
     try:
         model.model_validate(value)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        first = problems[0]
-        field = ".".join(str(part) for part in first["loc"])
-        found = {"missing": "missing", "extra_forbidden": "unknown key"}.get(
-            first["type"], f"{first['input']!r:.80}"
-        )
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        first, field = problems[0], _field(value, problems[0]["loc"])
+        here = [
+            problem for problem in problems if _field(value, problem["loc"]) == field
+        ]  # members of a union
+        found = {"missing": "missing", "extra_forbidden": "unknown key"}.get(first["type"])
+        more = f" (and {len(problems) - len(here)} more)" if len(problems) > len(here) else ""
         raise RecordError(
             f"{where}, field {field}",
-            found + more,
-            first["msg"],
+            (found or f"{first['input']!r:.80}") + more,
+            " or ".join(problem["msg"].removeprefix("Input should be ") for problem in here),
             "see docs/records.md; a file written by another version of this program cannot be read",
         ) from error
+
+
+def _field(value: Any, location: tuple[int | str, ...]) -> str:
+    """Dotted name of a place; pydantic's location goes on with the members of a union, which are no keys."""
+    parts = []
+    for part in location:
+        if not isinstance(value, Mapping | list):
+            break
+        parts.append(str(part))
+        present = isinstance(value, list) or part in value
+        value = value[part] if present else None  # type: ignore[index, call-overload]
+    return ".".join(parts)
 
 
 def is_stale(record: Mapping[str, Any], current_numerics: Mapping[str, int]) -> bool:

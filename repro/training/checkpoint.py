@@ -78,7 +78,10 @@ class CheckpointFolder:
         except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
             temporary.unlink(missing_ok=True)
             raise StorageError(
-                self.folder / name, f"writing failed: {error}", "room and permission", "free space and run again"
+                self.folder / name,
+                f"writing failed: {error}",
+                "room and permission",
+                "free space and run again",
             ) from error
 
     def load(self, name: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +79,12 @@ class Trainer:
     """
 
     def __init__(
-        self, task: Task, settings: TrainingSettings, seed: int, checkpoints: CheckpointFolder | None, title: str
+        self,
+        task: Task,
+        settings: TrainingSettings,
+        seed: int,
+        checkpoints: CheckpointFolder | None,
+        title: str,
     ) -> None:
         self.task, self.settings, self.seed, self.checkpoints = task, settings, seed, checkpoints
         mixed = "bf16" if settings.precision == "bf16" else "no"
@@ -86,9 +92,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.optimizer = _optimizer(task, settings, self.device)
         self.model, self.prepared_optimizer = self.accelerator.prepare(task.model, self.optimizer)
-        self.steps_per_epoch = math.ceil(
-            len(task.train.epoch(seed, 0)) / self.accelerator.num_processes
-        )
+        self.steps_per_epoch = math.ceil(len(task.train.epoch(seed, 0)) / self.accelerator.num_processes)
         self.total_steps = self.steps_per_epoch * settings.max_epochs
         self.progress = Progress()
         self.clocks = Clocks(self.device)
@@ -125,7 +129,7 @@ class Trainer:
         rows: list[np.ndarray] = []
         scores: list[np.ndarray] = []
         with torch.inference_mode():
-            for key in mine:
+            for key in [part for whole in mine for part in batches.split(whole)]:
                 batch = batches.load(key, self.device)
                 score = self.model(batch).score
                 rows.append(batch.target_row)
@@ -184,20 +188,28 @@ class Trainer:
                 through the motions with weight zero, so that the others' gradients can be reduced.
         """
         progress, settings = self.progress, self.settings
-        with self.clocks.run("data", inside="train"):
-            batch = self.task.train.load(key, self.device)
-        mine = batch.num_targets if counts else 0
+        mine = self.task.train.count(key) if counts else 0
         total = mine
         if self.accelerator.num_processes > 1:
             total = int(self.accelerator.reduce(torch.tensor([mine], device=self.device), "sum"))
         factor = cosine_with_warmup(progress.step, self.total_steps, settings.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
-        loss_sum = self.model(batch).loss_sum * float(counts)
-        loss_value = float(loss_sum.detach())
+        parts, loss_value, tokens = self.task.train.split(key), 0.0, 0
+        for number, part in enumerate(parts):
+            with self.clocks.run("data", inside="train"):
+                batch = self.task.train.load(part, self.device)
+            last = number == len(parts) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss_sum = self.model(batch).loss_sum * float(counts)
+                self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
+            loss_value += float(loss_sum.detach())
+            tokens += batch.num_tokens
+            if counts and progress.epoch == 0:
+                progress.tokens_raw += batch.num_tokens
+                progress.tokens_padded += batch.num_padded_tokens
         if not math.isfinite(loss_value):
             raise DivergedError(f"loss {loss_value} at step {progress.step}")
-        self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
         self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad(set_to_none=True)
@@ -205,10 +217,7 @@ class Trainer:
         progress.step += 1
         progress.loss_sum += loss_value
         progress.targets += mine
-        if counts and progress.epoch == 0:
-            progress.tokens_raw += batch.num_tokens
-            progress.tokens_padded += batch.num_padded_tokens
-        self.show.step(loss_value / max(mine, 1), mine, batch.num_tokens)
+        self.show.step(loss_value / max(mine, 1), mine, tokens)
 
     def _save(self) -> None:
         self._saved_at = time.perf_counter()

@@ -42,6 +42,12 @@ class Batches(Protocol):
     def in_order(self) -> list[Any]:
         """Keys of the batches in a fixed order, for evaluation."""
 
+    def count(self, key: Any) -> int:
+        """Targets of a batch."""
+
+    def split(self, key: Any) -> list[Any]:
+        """A batch as micro-batches that fit the device; their gradients add up to the batch's."""
+
     def load(self, key: Any, device: torch.device | str) -> Batch:
         """Build one batch."""
 

@@ -1,0 +1,28 @@
+"""What `selection.py` chose, by tier and method family; trials are in `results/selection/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Learning rate of a family, and ALiBi slope where it has one."""
+
+    learning_rate: float
+    alibi_slope: float = 0.01
+
+
+_CPU = {
+    "sw": Selected(4e-4),
+    "dti-minus": Selected(4e-4),
+    "dti": Selected(8e-4, 0.01),
+    "dti-tuned": Selected(4e-4),
+}
+_GPU = {
+    "sw": Selected(2e-4),
+    "dti-minus": Selected(2e-4),
+    "dti": Selected(2e-4, 0.01),
+    "dti-tuned": Selected(2e-4),
+}
+SELECTED = {"cpu": _CPU, "gpu": _GPU, "paper": _GPU, "test": _CPU}

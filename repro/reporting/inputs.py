@@ -1,0 +1,114 @@
+"""Everything that pages are made from: runs, statistics of data sets, published values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repro.records.schema import (
+    Count,
+    Environment,
+    Name,
+    Positive,
+    Section,
+    Sha256,
+    Share,
+    parse_json,
+    validate,
+)
+from repro.records.store import Run, RunStore
+from repro.reporting.references import PaperScore, PaperStatistics, paper_scores, paper_statistics
+
+COMMITTED, YOURS = "committed", "yours"
+ORIGINS = (COMMITTED, YOURS)
+
+
+class StatisticsRow(Section):
+    """A data set under a protocol, one row of results/statistics/<dataset>-<protocol>.json."""
+
+    dataset: Name
+    title: str
+    protocol: Name
+    users: Positive  # users, items, samples and sparsity: of the source, before any pruning
+    items: Positive
+    samples: Positive
+    sparsity: Share  # 1 - samples / (users x items)
+    items_pruned: Positive  # items that remain after pruning items with few interactions
+    train_targets: Count
+    validation_targets: Count
+    test_targets: Count
+    sha256: Sha256  # of the prepared data
+
+
+class StatisticsFile(Section):
+    """One such file."""
+
+    environment: Environment
+    rows: list[StatisticsRow]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a page may depend on, and nothing else.
+
+    Attributes:
+        runs: by origin, "committed" or "yours"; every status.
+        statistics: by origin, rows as in `StatisticsRow` plus their file's `environment`, in file order.
+    """
+
+    runs: dict[str, list[Run]]
+    statistics: dict[str, list[dict[str, Any]]]
+    paper_scores: dict[tuple[str, str, int], PaperScore]
+    paper_statistics: dict[str, PaperStatistics]
+
+
+def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -> Inputs:
+    """Read the inputs of all pages.
+
+    A user's run that was published, so that the same record is committed, counts as committed only.
+
+    Args:
+        results_dir: committed records.
+        runs_dir: a user's own; None, or a folder that is not there, for none.
+
+    Raises:
+        RecordError, DataError: a file is damaged (named).
+    """
+    committed = RunStore(results_dir / "runs", results_dir / "targets", writable=False).list()
+    own: list[Run] = []
+    own_statistics: list[dict[str, Any]] = []
+    if runs_dir is not None and runs_dir.is_dir():
+        published = {_text(run.record) for run in committed}
+        found = RunStore(runs_dir, runs_dir / "targets", writable=False).list()
+        own = [run for run in found if _text(run.record) not in published]
+        own_statistics = _statistics(runs_dir)
+    committed_statistics = _statistics(results_dir)
+    known = [_numbers(row) for row in committed_statistics]
+    return Inputs(
+        runs={COMMITTED: committed, YOURS: own},
+        statistics={
+            COMMITTED: committed_statistics,
+            YOURS: [row for row in own_statistics if _numbers(row) not in known],
+        },
+        paper_scores=paper_scores(reference_dir),
+        paper_statistics=paper_statistics(reference_dir),
+    )
+
+
+def _statistics(root: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for path in sorted((root / "statistics").glob("*.json")):
+        content = parse_json(path.read_bytes(), path)
+        validate(StatisticsFile, content, path)
+        rows += [row | {"environment": content["environment"]} for row in content["rows"]]
+    return rows
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "environment"}
+
+
+def _text(record: dict[str, Any]) -> str:
+    return json.dumps(record, sort_keys=True)

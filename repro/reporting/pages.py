@@ -1,0 +1,48 @@
+"""The pages of the report. To add one: a module with `render` and `state`, and a line in PAGES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from repro.reporting import figure2, table1, table2
+from repro.reporting.formatting import table
+from repro.reporting.inputs import Inputs
+
+INDEX = "README.md"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, named after its Nox session; `<name>.md` is its text.
+
+    Attributes:
+        title: one line for the index.
+        render: file name -> content of the page and of what belongs to it.
+        state: what has records, for the index.
+    """
+
+    title: str
+    render: Callable[[Inputs], dict[str, bytes]]
+    state: Callable[[Inputs], str]
+
+
+PAGES: dict[str, Page] = {
+    "table1": Page("AUC, log loss and F1 of SW, DTI- and DTI (DTI, Table 1)", table1.render, table1.state),
+    "table2": Page("Statistics of the data sets (DTI, Table 2)", table2.render, table2.state),
+    "figure2": Page("AUC against k (DTI, Figure 2)", figure2.render, figure2.state),
+}
+
+
+def render_index(inputs: Inputs) -> dict[str, bytes]:
+    """reports/README.md: every page in a line, with what it has records of."""
+    lines = [
+        (f"[{name}]({name}.md)", each.title, f"`nox -s {name}`", each.state(inputs))
+        for name, each in PAGES.items()
+    ]
+    text = (
+        "# Reports\n\nReproduce: `nox -s report`\n\nRendered from the records in `results/` (and your own in "
+        "`runs/`); `nox -s report -- --check` fails if a page here is not what they give. Published values "
+        "are in [reference](reference/README.md).\n\n"
+    )
+    return {INDEX: (text + table(("page", "what it shows", "command", "records of"), lines) + "\n").encode()}

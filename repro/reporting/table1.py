@@ -1,0 +1,198 @@
+"""reports/table1.md: DTI's Table 1, ours beside the paper's, with intervals and what they allow to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from repro.evaluation.intervals import LEVEL, NUM_DRAWS
+from repro.evaluation.metrics import F1_THRESHOLD
+from repro.reporting.claims import NO_LOSS_DATASETS, claims, detectable, no_loss_text
+from repro.reporting.formatting import (
+    ABSENT,
+    bounds,
+    count,
+    duration,
+    p_value,
+    page,
+    percent,
+    plural,
+    ratio,
+    score,
+    signed,
+    table,
+)
+from repro.reporting.inputs import COMMITTED, YOURS, Inputs
+from repro.reporting.lines import Line, auc_text, section_lines, seeds_text
+from repro.reporting.provenance import provenance, runs_table
+from repro.reporting.references import PaperScore, paper_dataset
+from repro.reporting.sections import METHOD_TITLES, SW, Section, Slot, build_sections
+from repro.reporting.words import configuration, differences
+
+PaperColumn = Callable[[Slot, str], str]  # row and field of `PaperScore` -> text
+INTERVAL = f"{100 * LEVEL:.0f} % interval"
+
+
+def render(inputs: Inputs) -> dict[str, bytes]:
+    """The page."""
+    sections = build_sections(inputs)
+    blocks = [_legend()]
+    if not sections:
+        blocks.append("All rows: not run. No record of SW, DTI- or DTI is there.")
+    for section in sections:
+        blocks += _section_blocks(section, inputs.paper_scores)
+    used = [run for s in sections for o in s.origins for run in _runs(s, o)]
+    blocks.append(provenance(list({run.path: run for run in used}.values())))
+    return {"table1.md": page("DTI, Table 1: AUC, log loss and F1 of SW, DTI- and DTI", "table1", blocks)}
+
+
+def state(inputs: Inputs) -> str:
+    """Which sections have records and how many of their rows, for the index."""
+    parts = []
+    for section in build_sections(inputs):
+        for origin in section.origins:
+            own = [row for row in section.rows(origin) if row.slot[0] in METHOD_TITLES]
+            slots = {row.slot for row in own}
+            done = {row.slot for row in own if row.cell is not None and row.cell.ok}
+            yours = " (yours)" if origin == YOURS else ""
+            parts.append(f"{section.title}: {len(done)} of {plural(len(slots), 'row')}{yours}")
+    return "; ".join(parts) or "not run"
+
+
+def _legend() -> str:
+    explained = {
+        "Cell": "the seeds of one configuration on one device, and nothing else; a section per data set, "
+        "protocol, tier and recipe that has records.",
+        "AUC": "mean over seeds ± standard deviation between seeds; a single run says n = 1.",
+        INTERVAL: f"bootstrap over users and seeds together, {count(NUM_DRAWS)} draws.",
+        "Relative AUC": "100 × (AUC / AUC of SW − 1), as the paper has it.",
+        "Log loss, F1, GAUC": f"in nats; of likes, at threshold {F1_THRESHOLD}; AUC per user, weighted by "
+        "the user's number of targets.",
+        "SW time / time": "training time of SW over that of the row, all epochs trained; only where device, "
+        "precision and compile state are the same on both sides.",
+        "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over all rows of the table; "
+        "DeLong's test, which takes targets as independent, stands beside them for the first seed of both.",
+        "Columns with 8B": "the paper's, for Llama-3.1-8B-Instruct; it states neither seeds nor intervals.",
+    }
+    return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
+
+
+def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], PaperScore]) -> list[str]:
+    dataset, source = paper_dataset(section.key.dataset)
+
+    def column(slot: Slot, name: str) -> str:
+        found = paper.get((dataset, slot[0], slot[1])) if slot[1] is not None else None
+        value = getattr(found, name) if found else None
+        return percent(value) if name == "relative_percent" else score(value)
+
+    blocks = [f"## {section.title}", configuration(section), differences(section)]
+    if YOURS in section.origins:
+        blocks += ["### Committed beside yours", _beside(section)]
+    for origin in section.origins:
+        lines = section_lines(section, origin)
+        suffix = f", {origin}" if YOURS in section.origins else ""
+        blocks += [f"### Scores{suffix}", _scores(lines, column, source)]
+        blocks += [f"### Differences to SW{suffix}", _differences(section, lines)]
+        blocks.append(claims(section.key.dataset, lines))
+        cells = [(line.row.label, line.row.cell) for line in lines if line.row.cell is not None]
+        blocks += [f"### Runs{suffix}", runs_table(cells)]
+    return blocks
+
+
+def _beside(section: Section) -> str:
+    """AUC of the two origins, row by row; never pooled."""
+    texts: dict[str, dict[str, str]] = {}
+    for origin in (COMMITTED, YOURS):
+        for row in section.rows(origin):
+            device = f" on {row.cell.device}" if row.cell else ""
+            texts.setdefault(row.label, {})[origin] = auc_text(row.cell) + device
+    # A row with a record under a longer name on one side needs no "not run" line of its plain name.
+    return table(
+        ("row", "AUC, committed", "AUC, yours"),
+        [
+            (label, *(found.get(origin, "not run") for origin in (COMMITTED, YOURS)))
+            for label, found in texts.items()
+        ],
+    )
+
+
+def _scores(lines: Sequence[Line], paper: PaperColumn, source: str) -> str:
+    headers = ["row", "seeds", "AUC", INTERVAL, "relative AUC", f"AUC ({source})", f"relative AUC ({source})"]
+    headers += ["log loss", f"log loss ({source})", "F1", f"F1 ({source})", "GAUC", "training time"]
+    headers += ["SW time / time"]
+    rows = []
+    for line in lines:
+        cell, slot = line.row.cell, line.row.slot
+        mean = {
+            name: score(cell.mean("metrics", name) if cell else None) for name in ("log_loss", "f1", "gauc")
+        }
+        rows.append(
+            (
+                line.row.label,
+                seeds_text(cell),
+                auc_text(cell),
+                bounds(line.auc.low, line.auc.high) if line.auc else ABSENT,
+                percent(line.relative_percent),
+                paper(slot, "auc"),
+                paper(slot, "relative_percent"),
+                mean["log_loss"],
+                paper(slot, "log_loss"),
+                mean["f1"],
+                paper(slot, "f1"),
+                mean["gauc"],
+                _time(line),
+                ratio(line.time_ratio),
+            )
+        )
+    return table(headers, rows)
+
+
+def _time(line: Line) -> str:
+    """Mean training time over seeds, with the epochs that it covers."""
+    cell = line.row.cell
+    if cell is None or not cell.ok:
+        return ABSENT
+    train_s = cell.mean("time", "train_s")
+    epochs = sorted({run.record["time"]["epochs"] for run in cell.ok})
+    if train_s is None or epochs == [0]:
+        return ABSENT
+    covered = f"{epochs[0]} to {epochs[-1]} epochs" if len(epochs) > 1 else plural(epochs[0], "epoch")
+    return f"{duration(train_s)} ({covered})"
+
+
+def _differences(section: Section, lines: Sequence[Line]) -> str:
+    with_no_loss = section.key.dataset in NO_LOSS_DATASETS
+    headers = ["row", "AUC − AUC of SW", INTERVAL, "SE", "p", "p (Holm)", "p (DeLong, one seed)"]
+    headers += ["smallest detectable"] + (["no loss"] if with_no_loss else [])
+    rows = []
+    for line in lines:
+        if line.to_sw is None or line.holm_p is None:
+            continue
+        d = line.to_sw.difference
+        rows.append(
+            [
+                line.row.label,
+                signed(d.mean),
+                bounds(d.low, d.high, "+.4f"),
+                score(d.se),
+                p_value(d.p_value),
+                p_value(line.holm_p),
+                p_value(line.to_sw.delong.p_value),
+                score(detectable(line)),
+            ]
+            + ([no_loss_text(line)] if with_no_loss else [])
+        )
+    if not rows:
+        return "Not run: SW and another row are needed."
+    return _sw_choice(lines) + table(headers, rows)
+
+
+def _sw_choice(lines: Sequence[Line]) -> str:
+    sws = {line.row.label for line in lines if line.row.slot[0] == SW and line.auc is not None}
+    if len(sws) < 2:
+        return ""
+    return "SW has records in several settings: each row is compared with the one closest in settings.\n\n"
+
+
+def _runs(section: Section, origin: str) -> list:
+    cells = section.cells[origin] + section.references[origin]
+    return [run for cell in cells for run in (*cell.runs, *cell.superseded)]

@@ -1,0 +1,111 @@
+"""A section's shared configuration in words, and the settings in which its rows differ; all from records."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from repro.records.store import Run
+from repro.reporting.cells import Cell, differing, flatten, plain, setting_text
+from repro.reporting.formatting import compact, count, listed, plural, table
+from repro.reporting.sections import METHOD_TITLES, Row, Section
+
+TUNING_WORDS = {"full": "full fine-tuning", "lora": "LoRA", None: "untrained"}
+# Said in words below, where all rows share them; the rest is listed by name.
+SPOKEN = {
+    "training.max_epochs": "epochs at most: {}",
+    "training.learning_rate": "learning rate: {}",
+    "training.batch_targets": "targets per step: {}",
+    "training.precision": "precision: {}",
+}
+
+
+def configuration(section: Section) -> str:
+    """Bullets: model, data, context, training, devices, and every other setting that all rows share."""
+    key, cells = section.key, section.all_cells
+    shared = shared_settings(cells)
+    spoken = [words.format(plain(shared[name])) for name, words in SPOKEN.items() if name in shared]
+    bullets = {
+        "Model": f"{key.backbone_title}; {TUNING_WORDS[key.tuning]}",
+        "Data": _data(section),
+        "Context": f"n = {key.n} interactions",
+        "Training": ", ".join(spoken),
+        "Device": "; ".join(_devices(section)),
+        "Other settings that all rows share": _others(section, shared),
+    }
+    return "\n".join(f"- {name}: {text}." for name, text in bullets.items() if text)
+
+
+def shared_settings(cells: Sequence[Cell]) -> dict[str, str]:
+    """Settings that have the same value in every cell."""
+    first, *others = [cell.settings for cell in cells]
+    return {name: value for name, value in first.items() if all(each.get(name) == value for each in others)}
+
+
+def differences(section: Section) -> str:
+    """Table of the settings that are not the same in all rows; empty if there are none."""
+    rows = _unique_rows(section)
+    lines = []
+    for name in differing([cell for _, cell in rows]):
+        lines += _holders(name, [(label, setting_text(cell, name)) for label, cell in rows])
+    for origin in section.origins:
+        devices = [(row.label, row.cell.device) for row in section.rows(origin) if row.cell is not None]
+        if len({device for _, device in devices}) > 1:
+            lines += _holders("device" if len(section.origins) == 1 else f"device, {origin}", devices)
+    if not lines:
+        return ""
+    return "Settings that differ between rows:\n\n" + table(["setting", "value", "rows"], lines)
+
+
+def _holders(name: str, rows: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Lines of the table for one setting: each value with the rows that have it."""
+    holders: dict[str, list[str]] = defaultdict(list)
+    for label, value in rows:
+        holders[value].append(label)
+    return [(f"`{name}`", f"`{value}`", compact(labels)) for value, labels in holders.items()]
+
+
+def _data(section: Section) -> str:
+    key = section.key
+    runs = [run for cell in section.all_cells for run in cell.ok]
+    targets = (
+        f"{count(key.train_targets)} training, {count(key.validation_targets)} validation and "
+        f"{count(key.test_targets)} test targets"
+    )
+    text = f"{key.dataset}, protocol {key.protocol}; {targets}"
+    if not runs:
+        return text
+    left_out = runs[0].record["metrics"]["gauc_users_left_out"]
+    return f"{text}, the latter of {_test_users(runs[0])} ({count(left_out)} of one class, left out of GAUC)"
+
+
+def _test_users(run: Run) -> str:
+    return plural(len(np.unique(run.targets().group)), "user")
+
+
+def _devices(section: Section) -> list[str]:
+    found = {origin: sorted({cell.device for cell in section.cells[origin]}) for origin in section.origins}
+    if len(found) == 1:
+        return [listed(names) for names in found.values()]
+    return [f"{origin}: {listed(names)}" for origin, names in found.items()]
+
+
+def _others(section: Section, shared: Mapping[str, str]) -> str:
+    backbone = json.loads(section.key.backbone)
+    for spoken in ("title", "tuning"):
+        backbone.pop(spoken, None)
+    settings = flatten({"backbone": backbone}) | {k: v for k, v in shared.items() if k not in SPOKEN}
+    return ", ".join(f"`{name}` = {plain(value)}" for name, value in sorted(settings.items()))
+
+
+def _unique_rows(section: Section) -> list[tuple[str, Cell]]:
+    """Rows of SW, DTI- and DTI, each label once, whatever its origin."""
+    rows: dict[str, Row] = {}
+    for origin in section.origins:
+        for row in section.rows(origin):
+            if row.cell is not None and row.slot[0] in METHOD_TITLES:
+                rows.setdefault(row.label, row)
+    return [(row.label, row.cell) for row in rows.values() if row.cell is not None]

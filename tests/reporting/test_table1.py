@@ -1,0 +1,246 @@
+"""Table 1's page: rows, sections, comparisons and what they allow to say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from repro.errors import RecordError
+from repro.reporting import render_all
+
+GOLDEN = Path(__file__).parent / "golden"
+UNTRAINED = {
+    "time.best_epoch": None,
+    "time.epochs": 0,
+    "time.train_s": None,
+    "time.train_to_best_s": None,
+    "validation": [],
+}
+FIXES = {"reset": {"a_min": 0.0, "a_max": 0.5}, "position": "alibi-rotated-keys", "alibi_slope": 0.01}
+
+
+def page(world, own=False):
+    render_all(world.results, world.runs if own else None, world.reports, only=["table1"])
+    return (world.reports / "table1.md").read_text()
+
+
+def table(text, heading, number=0):
+    """Rows of a table below a heading, as {first cell: {header: cell}}."""
+    block = text.split(f"### {heading}\n")[1 + number].split("\n#")[0]
+    lines = [line for line in block.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[2:]}
+
+
+def small_world(world):
+    """What the golden page shows: seeds, a failure, an unequal device, rows not run, a tuned row."""
+    world.add(0.05, method="zero-shot", tuning=None, training=None, record=UNTRAINED)
+    for seed in range(3):
+        world.add(0.6, seed=seed)
+        world.add(0.57, seed=seed, method="dti", k=50, fixes=FIXES, record={"time.train_s": 9.0})
+    world.add(0.3, method="dti-minus", k=50, sum_layout="inline-positions", record={"time.train_s": 8.0})
+    world.add(method="dti-minus", k=40, sum_layout="inline-positions", record={"status": "out_of_memory"})
+    world.add(method="dti", k=5, fixes=FIXES, record={"status": "diverged"})
+    world.add(0.5, method="dti", k=10, fixes=FIXES, record={"device.name": "Another device"})
+    world.add(0.6, method="dti", k=50, recipe="tuned", record={"time.train_s": 9.0})
+
+
+def test_golden_page(world, tmp_path):
+    small_world(world)
+    text = page(world)
+    expected = (GOLDEN / "table1.md").read_text()
+    assert text == expected, f"if the change is meant: cp {world.reports}/table1.md {GOLDEN}/table1.md"
+
+
+def test_13_rows_in_the_papers_order_after_the_references(world):
+    world.add()
+    world.add(0.05, method="zero-shot", tuning=None, training=None, record=UNTRAINED)
+    rows = table(page(world), "Scores")
+    ks = (5, 10, 20, 30, 40, 50)
+    expected = ["SW, k = 1", *(f"DTI-, k = {k}" for k in ks), *(f"DTI, k = {k}" for k in ks)]
+    assert list(rows) == ["Zero-shot", *expected]
+    assert [row["AUC"] for row in rows.values()].count("not run") == 12
+
+
+def test_without_records_it_says_not_run(world):
+    assert "not run" in page(world)
+
+
+def test_relative_auc_and_the_papers_values_of_the_same_k(world):
+    sw = world.add(0.6).record["metrics"]["auc"]
+    dti = world.add(0.5, method="dti", k=20).record["metrics"]["auc"]
+    row = table(page(world), "Scores")["DTI, k = 20"]
+    assert row["relative AUC"] == f"{100 * (dti / sw - 1):+.2f} %"
+    assert row["AUC (paper, ML-1M, 8B)"] == "0.8102"
+    assert row["relative AUC (paper, ML-1M, 8B)"] == "-0.10 %"
+    assert row["log loss (paper, ML-1M, 8B)"] == "0.5257"
+
+
+def test_the_papers_own_data_set_has_a_column_of_its_own(world):
+    world.add(dataset="amazon-cds")
+    row = table(page(world), "Scores")["SW, k = 1"]
+    assert row["AUC (paper, 8B)"] == "0.8596"
+
+
+def test_training_time_and_its_ratio(world):
+    world.add(record={"time.train_s": 7200.0})
+    world.add(method="dti", k=50, record={"time.train_s": 600.0, "time.epochs": 2})
+    world.add(method="dti", k=40, record={"time.train_s": 600.0, "device.name": "another"})
+    rows = table(page(world), "Scores")
+    assert rows["SW, k = 1"]["training time"] == "2.00 h (1 epoch)"
+    assert rows["DTI, k = 50"]["training time"] == "10.0 min (2 epochs)"
+    assert rows["DTI, k = 50"]["SW time / time"] == "12.00 ×"
+    assert rows["DTI, k = 40"]["SW time / time"] == "—"
+
+
+def test_a_section_for_each_recipe_n_backbone_and_protocol(world):
+    world.add()
+    world.add(n=20)
+    world.add(recipe="tuned", training__learning_rate=1e-3)
+    world.add(protocol="rella")
+    world.add(backbone_settings__layers=30, backbone_settings__title="SmolLM2, whole")
+    headings = re.findall(r"^## (ml.*)$", page(world), re.MULTILINE)
+    assert len(headings) == len(set(headings)) == 5
+    assert sum("recipe tuned" in each for each in headings) == 1
+    assert sum("protocol rella" in each for each in headings) == 1
+    assert sum("n = 20" in each for each in headings) == 1
+    assert sum("SmolLM2, whole" in each for each in headings) == 1
+
+
+def test_a_recipe_without_sw_is_compared_with_the_other_recipes_one(world):
+    world.add(0.6)
+    world.add(0.5, method="dti", k=50, recipe="tuned")
+    text = page(world)
+    tuned = text.split("recipe tuned\n")[1]
+    assert "SW, k = 1, recipe paper" in table(tuned, "Scores")
+    assert "DTI, k = 50" in table(tuned, "Differences to SW")
+    assert not any(name.startswith("DTI-") for name in table(tuned, "Scores"))
+
+
+def test_control_runs_are_not_in_the_table(world):
+    world.add(0.6)
+    world.add(0.1, method="dti", k=50, recipe="control")
+    assert table(page(world), "Scores")["DTI, k = 50"]["AUC"] == "not run"
+
+
+def test_variants_of_a_row_are_lines_of_their_own_with_what_differs(world):
+    world.add(0.6)
+    world.add(0.5, method="dti", k=50)
+    world.add(0.4, method="dti", k=50, sum_layout="inline-visible")
+    rows = table(page(world), "Scores")
+    assert "DTI, k = 50, sum_layout = deferred" in rows
+    assert "DTI, k = 50, sum_layout = inline-visible" in rows
+    assert "DTI, k = 50" not in rows
+
+
+def test_references_need_the_same_test_targets_and_backbone(world):
+    world.add()
+    no_llm = {"backbone": None, "backbone_settings": None, "tuning": None, "k": None, "fixes": None}
+    world.add(0.4, method="din", n=20, **no_llm)
+    world.add(0.4, method="sasrec", n=10, **no_llm, record={"data.sha256": "9" * 64})
+    world.add(0.05, method="zero-shot", tuning=None, backbone="another", record=UNTRAINED)
+    rows = table(page(world), "Scores")
+    assert [name for name in rows if "k =" not in name] == ["DIN, n = 20"]
+
+
+def test_committed_and_yours_stand_beside_each_other_and_are_never_pooled(world):
+    committed = world.add(0.6, seed=0).record["metrics"]["auc"]
+    mine = world.add(0.4, seed=1, own=True, record={"device.name": "my GPU"}).record["metrics"]["auc"]
+    text = page(world, own=True)
+    row = table(text, "Committed beside yours")["SW, k = 1"]
+    assert row["AUC, committed"] == f"{committed:.4f} (n = 1) on Test CPU, 2 cores"
+    assert row["AUC, yours"] == f"{mine:.4f} (n = 1) on my GPU"
+    assert table(text, "Scores, yours")["SW, k = 1"]["seeds"] == "1"
+    assert "yours" not in page(world, own=False)
+
+
+def test_a_published_run_is_not_shown_as_yours_too(world):
+    world.add(seed=0)
+    world.add(seed=0, own=True)
+    assert "yours" not in page(world, own=True)
+
+
+def test_runs_of_yours_alone(world):
+    world.add(own=True)
+    text = page(world, own=True)
+    assert table(text, "Committed beside yours")["SW, k = 1"]["AUC, committed"] == "not run"
+    assert "### Scores, committed" not in text
+
+
+def test_differences_are_paired_and_holm_adjusted(world):
+    world.add(0.6)
+    world.add(0.6, method="dti", k=5)  # the same scores: no difference at all
+    world.add(0.2, method="dti", k=50)
+    rows = table(page(world), "Differences to SW")
+    assert rows["DTI, k = 5"]["AUC − AUC of SW"] == "+0.0000"
+    assert rows["DTI, k = 5"]["p (Holm)"] == "1.000"
+    assert float(rows["DTI, k = 50"]["AUC − AUC of SW"]) < -0.1
+    assert rows["DTI, k = 50"]["p"] == "< 0.001"
+    assert rows["DTI, k = 50"]["p (Holm)"] == "0.002"  # of two rows
+
+
+def test_no_loss_is_claimed_on_ml_1m_only_and_with_three_seeds(world):
+    for dataset in ("ml-1m", "ml-100k"):
+        for seed in range(3):
+            world.add(0.6, dataset=dataset, seed=seed)
+            world.add(1.0, dataset=dataset, seed=seed, method="dti", k=50)
+            world.add(0.3, dataset=dataset, seed=seed, method="dti", k=40)
+        world.add(0.7, dataset=dataset, method="dti", k=30)
+    small, large = page(world).split("## ml-1m")
+    rows = table(large, "Differences to SW")
+    assert {name: row["no loss"] for name, row in rows.items()} == {
+        "DTI, k = 30": "needs 3 seeds",
+        "DTI, k = 40": "not shown",
+        "DTI, k = 50": "yes",
+    }
+    assert "It holds for: DTI, k = 50." in large
+    assert "no loss" not in table(small, "Differences to SW")["DTI, k = 50"]
+    assert "never here" in small
+
+
+def test_the_smallest_detectable_difference_follows_from_the_paired_se(world):
+    world.add(0.6)
+    world.add(0.5, method="dti", k=50)
+    text = page(world)
+    row = table(text, "Differences to SW")["DTI, k = 50"]
+    assert float(row["smallest detectable"]) == pytest.approx(2.8016 * float(row["SE"]), abs=3e-4)
+    assert f"can detect is {row['smallest detectable']} AUC" in text
+
+
+def test_the_configuration_in_words_comes_from_the_records(world):
+    world.add(training__learning_rate=3e-3)
+    world.add(training__learning_rate=3e-3, method="dti", k=5, instruction="hidden")
+    text = page(world)
+    assert "4,000 training, 500 validation and 300 test targets" in text
+    assert "learning rate: 0.003" in text
+    assert re.search(r"\| `instruction` +\| `hidden` +\| DTI, k = 5 ", text)
+    assert "`window` = interactions" in text
+
+
+def test_stale_rows_are_marked_and_compared_with_stale_ones_only(world):
+    world.add(0.6)
+    world.add(0.5, method="dti", k=50, numerics={"method": 0, "trainer": 0})
+    text = page(world)
+    assert table(text, "Scores")["DTI, k = 50"]["AUC"].endswith("stale")
+    assert "Not run: SW and another row are needed." in text
+
+
+def test_provenance_names_commits_devices_and_checksums(world):
+    world.add()
+    world.add(method="dti", k=5, record={"git.sha": "b" * 40, "git.dirty": True})
+    text = page(world).split("## Provenance")[1]
+    assert "`" + "a" * 40 + "`" in text
+    assert "`" + "b" * 40 + "`, with uncommitted changes" in text
+    for part in ("1 × Test CPU, 2 cores", "c" * 64, "d" * 64, "torch 2.13.0"):
+        assert part in text
+
+
+def test_scores_that_do_not_give_the_recorded_metric_are_refused(world):
+    run = world.add(0.6)
+    other = world.add(0.5, seed=1)
+    (run.path / "scores.parquet").write_bytes((other.path / "scores.parquet").read_bytes())
+    with pytest.raises(RecordError, match=r"metrics\.auc"):
+        page(world)
+    assert not (world.reports / "table1.md").exists()
