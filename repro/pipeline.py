@@ -152,7 +152,7 @@ class Workshop:
 
     def prompt_parts(self, tier: Tier, dataset: str, protocol: str) -> tuple[PreparedData, TokenisedItems, Any]:
         """Data, tokens and tokenizer, without loading weights."""
-        tokenizer = load_tokenizer(tier.backbone.name)
+        tokenizer = load_tokenizer(tier.backbone.name, tier.backbone.revision)
         data = load_prepared(dataset, protocol, self.data_dir, min_context=tier.min_context)
         return data, tokenise_items(data.items, tokenizer, template_for(dataset), answer_ids(tokenizer)), tokenizer
 
@@ -168,7 +168,7 @@ class Workshop:
         group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
         shared = (loaded.data, loaded.items, config.method)
         return Task(
-            model=SumModel(backbone, config.loss, tier.compiled).to(self.device),
+            model=SumModel(backbone, tier.loss, tier.compiled).to(self.device),
             train=batches_of(*shared, TRAIN, training.batch_targets, group, tier.sizes),
             validation=batches_of(*shared, VALIDATION, training.eval_batch_targets, group, tier.sizes),
             test=batches_of(*shared, TEST, training.eval_batch_targets, group, tier.sizes),

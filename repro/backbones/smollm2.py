@@ -136,8 +136,8 @@ def restore_digits(tokenizer: Any) -> None:
     """Give a tokenizer read from GGUF its digit rule back (in place): digits are split off before merging.
 
     transformers' GGUF converter keeps only the byte-level rule. The vocabulary holds no number of two digits,
-    so "1995" is four tokens either way; what differs is white space before a digit (two spaces: one token with
-    the rule, as in training, two without).
+    so "1995" is four tokens either way; what differs is white space before a digit (two spaces: one token
+    with the rule, as in training, two without).
     """
     from tokenizers import pre_tokenizers
 

@@ -30,6 +30,7 @@ class Tier:
         datasets: data sets it is meant for, the default first.
         sizes: how batches are cut for the machine.
         compiled: compile the layers (worth it on GPUs).
+        loss: of the [SUM] methods: `vocabulary` (the paper's) or `answers` (cross-entropy over yes and no alone).
         seeds: how many seeds a table trains unless told otherwise.
     """
 
@@ -41,6 +42,7 @@ class Tier:
     training: TrainingSettings
     sizes: BatchSizes = BatchSizes()
     compiled: bool = False
+    loss: str = "vocabulary"
     seeds: int = 1
     min_context: int = 5
 
@@ -51,7 +53,6 @@ class RunConfig:
 
     Attributes:
         recipe: `paper` or `tuned` (whose settings the method has).
-        loss: of the [SUM] methods, `vocabulary` or `answers`.
     """
 
     method: SumMethod
@@ -60,7 +61,6 @@ class RunConfig:
     dataset: str
     protocol: str
     seed: int
-    loss: str = "vocabulary"
 
     def __post_init__(self) -> None:
         if self.recipe not in ("paper", "tuned", "control"):
@@ -79,7 +79,7 @@ class RunConfig:
             "window_tokens": prompt.window_tokens,
             "instruction": prompt.instruction,
             "answers_in_context": prompt.answers_in_context,
-            "loss": self.loss,
+            "loss": self.tier.loss,
             "fixes": asdict(fixes),
             "backbone": self.tier.backbone.name,
             "backbone_settings": asdict(self.tier.backbone) | {"title": self.tier.backbone.title},

@@ -1,4 +1,4 @@
-"""Choice of learning rate and ALiBi slope on the validation split: six trials for every method.
+"""Choice of learning rate and ALiBi slope on the validation split: eight trials for every method.
 
 Nothing here reads a test target. All trials go into `results/selection/<tier>-<dataset>.json`; the choice (best
 validation AUC) is written down in `selected.py`, and a test compares the two.
@@ -14,10 +14,11 @@ from repro.methods.dti import PAPER_FIXES, dti, dti_minus, dti_tuned
 from repro.methods.method import SumMethod
 from repro.methods.sliding_window import sliding_window
 
-LEARNING_RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3)
-DTI_LEARNING_RATES = (2e-4, 8e-4)
-SLOPES = (0.001, 0.01, 0.1)
+LEARNING_RATES = (5e-5, 1e-4, 2e-4, 3e-4, 4e-4, 6e-4, 8e-4, 1.6e-3)
+DTI_LEARNING_RATES = (1e-4, 2e-4, 4e-4, 8e-4)
+SLOPES = (0.01, 0.1)
 SELECTION_K = 50
+VALIDATION_TARGETS = 4000  # more than the tiers validate on while training: a choice needs a small error
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Trial:
 
 
 def trials(tier: Tier, dataset: str, protocol: str) -> Iterator[Trial]:
-    """Six trials for each family, seed 0, at k = 50 for the DTI families."""
+    """Eight trials for each family, seed 0, at k = 50 for the DTI families."""
+    subset = replace(tier.subset, validation_targets=VALIDATION_TARGETS, test_targets=1)
+    tier = replace(tier, subset=subset)
 
     def trial(family: str, recipe: str, method: SumMethod, rate: float, slope: float | None = None) -> Trial:
         chosen = replace(tier, training=replace(tier.training, learning_rate=rate))

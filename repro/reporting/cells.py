@@ -31,7 +31,8 @@ NOT_SETTINGS = (
     *("method", "k", "seed", "numerics", "dataset", "protocol", "tier", "recipe", "n", "tuning"),
     *("backbone", "backbone_settings", "subset"),
 )
-TIME_SETTINGS = ("training.precision", "training.compile", "training.kernels", "training.packing")
+# What a time depends on besides device and method: precision, compile state, how batches are packed.
+TIME_SETTINGS = ("training.precision", "compiled", "batch_sizes.")
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,9 @@ def closest(cell: Cell, candidates: Sequence[Cell]) -> Cell | None:
 
 
 def comparable_times(first: Cell, second: Cell) -> bool:
-    """Whether a ratio of their times means something: same device and, where recorded, same TIME_SETTINGS."""
-    a, b = first.settings, second.settings
-    return first.device == second.device and all(a.get(name) == b.get(name) for name in TIME_SETTINGS)
+    """Whether a ratio of their times means something: same device, same TIME_SETTINGS."""
+    varying = differing([first, second])
+    return first.device == second.device and not any(name.startswith(TIME_SETTINGS) for name in varying)
 
 
 def _identity(run: Run) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -33,12 +35,19 @@ STYLE: dict[Any, Any] = {
 METADATA: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
 
-def draw(data: Mapping[str, Any], kind: Literal["png", "svg"] | str) -> bytes:
-    """An image of `figure2.figure_data`'s numbers, without date or version inside."""
+def draw(data: Mapping[str, Any], kind: str) -> bytes:
+    """An image ("png" or "svg") of `figure2.figure_data`'s numbers, without date or version inside."""
+    return _drawn(json.dumps(data), kind)
+
+
+@lru_cache(
+    maxsize=8
+)  # a table's pages are rendered after each run, and most runs leave some of them as they are
+def _drawn(data: str, kind: str) -> bytes:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the figure
         matplotlib.rcParams.update(STYLE)
-        figure = _figure(data)
+        figure = _figure(json.loads(data))
         sink = io.BytesIO()
         figure.savefig(sink, format=kind, dpi=150, metadata=METADATA[kind])
     return sink.getvalue()

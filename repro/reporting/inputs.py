@@ -20,6 +20,7 @@ from repro.records.schema import (
 )
 from repro.records.store import Run, RunStore
 from repro.reporting.references import PaperScore, PaperStatistics, paper_scores, paper_statistics
+from repro.reporting.trials import load_trials
 
 COMMITTED, YOURS = "committed", "yours"
 ORIGINS = (COMMITTED, YOURS)
@@ -56,10 +57,12 @@ class Inputs:
     Attributes:
         runs: by origin, "committed" or "yours"; every status.
         statistics: by origin, rows as in `StatisticsRow` plus their file's `environment`, in file order.
+        trials: settings tried before the runs, by file, as in `trials.Trial`.
     """
 
     runs: dict[str, list[Run]]
     statistics: dict[str, list[dict[str, Any]]]
+    trials: dict[str, list[dict[str, Any]]]
     paper_scores: dict[tuple[str, str, int], PaperScore]
     paper_statistics: dict[str, PaperStatistics]
 
@@ -92,6 +95,7 @@ def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -
             COMMITTED: committed_statistics,
             YOURS: [row for row in own_statistics if _numbers(row) not in known],
         },
+        trials=load_trials(results_dir),
         paper_scores=paper_scores(reference_dir),
         paper_statistics=paper_statistics(reference_dir),
     )

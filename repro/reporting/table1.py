@@ -25,7 +25,8 @@ from repro.reporting.inputs import COMMITTED, YOURS, Inputs
 from repro.reporting.lines import Line, auc_text, section_lines, seeds_text
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PaperScore, paper_dataset
-from repro.reporting.sections import METHOD_TITLES, SW, Section, Slot, build_sections
+from repro.reporting.sections import METHOD_TITLES, SW, Row, Section, Slot, build_sections
+from repro.reporting.trials import trials_section
 from repro.reporting.words import configuration, differences
 
 PaperColumn = Callable[[Slot, str], str]  # row and field of `PaperScore` -> text
@@ -40,6 +41,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         blocks.append("All rows: not run. No record of SW, DTI- or DTI is there.")
     for section in sections:
         blocks += _section_blocks(section, inputs.paper_scores)
+    blocks.append(trials_section(inputs.trials))
     used = [run for s in sections for o in s.origins for run in _runs(s, o)]
     blocks.append(provenance(list({run.path: run for run in used}.values())))
     return {"table1.md": page("DTI, Table 1: AUC, log loss and F1 of SW, DTI- and DTI", "table1", blocks)}
@@ -68,7 +70,7 @@ def _legend() -> str:
         "Log loss, F1, GAUC": f"in nats; of likes, at threshold {F1_THRESHOLD}; AUC per user, weighted by "
         "the user's number of targets.",
         "SW time / time": "training time of SW over that of the row, all epochs trained; only where device, "
-        "precision and compile state are the same on both sides.",
+        "precision, compile state and batch sizes are the same on both sides.",
         "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over all rows of the table; "
         "DeLong's test, which takes targets as independent, stands beside them for the first seed of both.",
         "Columns with 8B": "the paper's, for Llama-3.1-8B-Instruct; it states neither seeds nor intervals.",
@@ -100,19 +102,21 @@ def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], Paper
 
 def _beside(section: Section) -> str:
     """AUC of the two origins, row by row; never pooled."""
-    texts: dict[str, dict[str, str]] = {}
-    for origin in (COMMITTED, YOURS):
-        for row in section.rows(origin):
-            device = f" on {row.cell.device}" if row.cell else ""
-            texts.setdefault(row.label, {})[origin] = auc_text(row.cell) + device
-    # A row with a record under a longer name on one side needs no "not run" line of its plain name.
-    return table(
-        ("row", "AUC, committed", "AUC, yours"),
-        [
-            (label, *(found.get(origin, "not run") for origin in (COMMITTED, YOURS)))
-            for label, found in texts.items()
-        ],
-    )
+    rows = {origin: section.rows(origin) for origin in (COMMITTED, YOURS)}
+    references = [row for row in rows[COMMITTED] + rows[YOURS] if row.slot[0] not in METHOD_TITLES]
+    lines = []
+    for slot in dict.fromkeys([*(row.slot for row in references), *section.slots()]):
+        of_slot = {origin: [row for row in rows[origin] if row.slot == slot] for origin in rows}
+        everywhere = of_slot[COMMITTED] + of_slot[YOURS]
+        run = [row for row in everywhere if row.cell is not None]
+        for label in dict.fromkeys(row.label for row in run or everywhere):
+            lines.append((label, *(_auc_on_device(label, of_slot[origin]) for origin in rows)))
+    return table(("row", "AUC, committed", "AUC, yours"), lines)
+
+
+def _auc_on_device(label: str, rows: Sequence[Row]) -> str:
+    cell = next((row.cell for row in rows if row.label == label), None)
+    return auc_text(cell) + (f" on {cell.device}" if cell else "")
 
 
 def _scores(lines: Sequence[Line], paper: PaperColumn, source: str) -> str:

@@ -48,24 +48,17 @@ def shared_settings(cells: Sequence[Cell]) -> dict[str, str]:
 def differences(section: Section) -> str:
     """Table of the settings that are not the same in all rows; empty if there are none."""
     rows = _unique_rows(section)
-    lines = []
-    for name in differing([cell for _, cell in rows]):
-        lines += _holders(name, [(label, setting_text(cell, name)) for label, cell in rows])
-    for origin in section.origins:
-        devices = [(row.label, row.cell.device) for row in section.rows(origin) if row.cell is not None]
-        if len({device for _, device in devices}) > 1:
-            lines += _holders("device" if len(section.origins) == 1 else f"device, {origin}", devices)
-    if not lines:
-        return ""
-    return "Settings that differ between rows:\n\n" + table(["setting", "value", "rows"], lines)
-
-
-def _holders(name: str, rows: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """Lines of the table for one setting: each value with the rows that have it."""
+    names = differing([cell for _, cell in rows])
+    devices = len({cell.device for _, cell in rows}) > 1 and len(section.origins) == 1
     holders: dict[str, list[str]] = defaultdict(list)
-    for label, value in rows:
-        holders[value].append(label)
-    return [(f"`{name}`", f"`{value}`", compact(labels)) for value, labels in holders.items()]
+    for label, cell in rows:
+        told = [f"`{name}` = {setting_text(cell, name)}" for name in names if name in cell.settings]
+        told += [f"device = {cell.device}"] if devices else []
+        holders[", ".join(told)].append(label)
+    if len(holders) < 2:
+        return ""
+    lines = [(compact(labels), settings) for settings, labels in holders.items()]
+    return "Settings that differ between rows:\n\n" + table(["rows", "settings"], lines)
 
 
 def _data(section: Section) -> str:

@@ -1,13 +1,15 @@
 """Checkpoints of a running training: one file, replaced atomically, refused for another configuration.
 
-Only what training changes is stored (trained parameters, optimiser, schedule, random state, progress); the rest
-of the model comes from the backbone. Read back with `weights_only=True`: a checkpoint cannot run code.
+Only what training changes is stored (trained parameters, optimiser, random state, progress; the schedule follows
+from the progress); the rest of the model comes from the backbone. Read back with `weights_only=True`: a checkpoint
+cannot run code.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +32,12 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_snapshot(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Copy a snapshot back.
-
-    Raises:
-        CheckpointError: other names or shapes.
-    """
+    """Copy a snapshot back. Raises ValueError for other names or shapes."""
     parameters = trained_parameters(model)
     wrong = set(parameters) ^ set(values)
     wrong |= {name for name in set(parameters) & set(values) if parameters[name].shape != values[name].shape}
     if wrong:
-        raise CheckpointError(
-            "checkpoint",
-            f"parameters that do not fit: {sorted(wrong)[:3]}",
-            "those of this model",
-            "delete the checkpoint's folder to start again",
-        )
+        raise ValueError(f"parameters that are not this model's: {', '.join(sorted(wrong)[:3])}")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(values[name])
@@ -76,7 +69,8 @@ class CheckpointFolder:
                 os.fsync(file.fileno())
             temporary.replace(self.folder / name)
         except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # there may be no folder at all
+                temporary.unlink()
             raise StorageError(
                 self.folder / name,
                 f"writing failed: {error}",
@@ -105,6 +99,19 @@ class CheckpointFolder:
                 path, f"is of run {run_id}", f"a checkpoint of {self.run_id}", f"delete {self.folder}"
             )
         return state
+
+    @contextmanager
+    def must_fit(self) -> Iterator[None]:
+        """What readable files with other content can raise while they are taken up, as CheckpointError."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                self.folder / STATE_FILE,
+                f"does not fit ({type(error).__name__}: {error})",
+                "a checkpoint that this program wrote",
+                f"delete {self.folder} to start again",
+            ) from error
 
     def delete(self) -> None:
         """Remove the checkpoint once the run's record is stored."""

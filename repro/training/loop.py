@@ -14,9 +14,16 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from repro.evaluation.metrics import evaluate_scores
-from repro.training.checkpoint import BEST_FILE, STATE_FILE, CheckpointFolder, load_snapshot, snapshot
-from repro.training.checkpoint import trained_parameters
+from repro.training.checkpoint import (
+    BEST_FILE,
+    STATE_FILE,
+    CheckpointFolder,
+    load_snapshot,
+    snapshot,
+    trained_parameters,
+)
 from repro.training.clocks import Clocks
+from repro.training.interrupts import interrupts_held_back
 from repro.training.progress import RunProgress
 from repro.training.seeds import random_state, restore_random_state
 from repro.training.settings import TrainingSettings
@@ -24,7 +31,7 @@ from repro.training.task import Batches, Task
 
 
 class DivergedError(Exception):
-    """The loss is not finite; raised before the optimiser steps."""
+    """A loss, gradient or score is not finite; of the first two raised before the optimiser steps."""
 
 
 @dataclass
@@ -35,7 +42,8 @@ class Progress:
         epoch, batch: next batch to train on. step: optimiser steps taken.
         history: per finished epoch {"epoch", "auc", "log_loss", "train_loss", "train_s"}.
         best_epoch: epoch with the best validation AUC so far, -1 before the first.
-        loss_sum, targets: of the epoch so far. tokens_raw, tokens_padded: of the first epoch.
+        loss_sum, targets: of the epoch so far. tokens_raw, tokens_padded: of the first epoch. All four
+            are sums over all processes.
         seconds: the clocks.
     """
 
@@ -92,8 +100,9 @@ class Trainer:
         self.device = self.accelerator.device
         self.optimizer = _optimizer(task, settings, self.device)
         self.model, self.prepared_optimizer = self.accelerator.prepare(task.model, self.optimizer)
-        self.steps_per_epoch = math.ceil(len(task.train.epoch(seed, 0)) / self.accelerator.num_processes)
-        self.total_steps = self.steps_per_epoch * settings.max_epochs
+        # Epochs may differ by a batch: rows are atomic, so where a batch ends depends on their order.
+        batches = [len(task.train.epoch(seed, epoch)) for epoch in range(settings.max_epochs)]
+        self.total_steps = sum(math.ceil(number / self.accelerator.num_processes) for number in batches)
         self.progress = Progress()
         self.clocks = Clocks(self.device)
         self.show = RunProgress(title, self.total_steps, quiet=not self.accelerator.is_main_process)
@@ -104,7 +113,9 @@ class Trainer:
         """Train to the end and restore the best epoch's parameters.
 
         Raises:
-            DivergedError: a non-finite loss.
+            DivergedError: a non-finite loss, gradient or validation score.
+            CheckpointError: the checkpoint is damaged or of another configuration.
+            StorageError: a checkpoint cannot be written.
             KeyboardInterrupt: after saving a checkpoint.
         """
         with self.show:
@@ -123,7 +134,11 @@ class Trainer:
         return self.progress
 
     def scores(self, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
-        """Target rows, ascending, and their scores: ((n,) int64, (n,) float32)."""
+        """Target rows, ascending, and their scores: ((n,) int64, (n,) float32).
+
+        Raises:
+            DivergedError: a score is not finite.
+        """
         self.model.eval()
         mine = batches.in_order()[self.accelerator.process_index :: self.accelerator.num_processes]
         rows: list[np.ndarray] = []
@@ -137,6 +152,8 @@ class Trainer:
         pairs = gather_object([(np.concatenate(rows), np.concatenate(scores))] if rows else [])
         row = np.concatenate([pair[0] for pair in pairs])
         score_ = np.concatenate([pair[1] for pair in pairs])
+        if not np.isfinite(score_).all():
+            raise DivergedError(f"{np.count_nonzero(~np.isfinite(score_))} scores are not finite")
         order = np.argsort(row)
         return row[order], score_[order]
 
@@ -151,13 +168,18 @@ class Trainer:
         processes, index = self.accelerator.num_processes, self.accelerator.process_index
         keys = self.task.train.epoch(self.seed, progress.epoch)
         self.model.train()
-        with self.clocks.run("train"):
-            while progress.batch < self.steps_per_epoch:
-                group = keys[progress.batch * processes : (progress.batch + 1) * processes]
+        while progress.batch * processes < len(keys):
+            group = keys[progress.batch * processes : (progress.batch + 1) * processes]
+            with interrupts_held_back(), self.clocks.run("train"):
                 self._step(group[min(index, len(group) - 1)], counts=index < len(group))
-                if time.perf_counter() - self._saved_at > settings.checkpoint_every_s:
-                    self._save()
+            if time.perf_counter() - self._saved_at > settings.checkpoint_every_s:
+                self._save()
         metrics = self.evaluate(self.task.validation)
+        with interrupts_held_back():
+            self._finish_epoch(metrics)
+
+    def _finish_epoch(self, metrics: dict[str, Any]) -> None:
+        progress = self.progress
         entry = {
             "epoch": progress.epoch,
             "auc": float(metrics["auc"]),
@@ -172,9 +194,9 @@ class Trainer:
             if self.checkpoints is not None and self.accelerator.is_main_process:
                 self.checkpoints.save(BEST_FILE, {"epoch": progress.epoch, "parameters": self._best})
         self.show.event(
-            f"epoch {progress.epoch + 1} of {settings.max_epochs}: train loss {entry['train_loss']:.4f}, "
-            f"validation AUC {entry['auc']:.4f}, log loss {entry['log_loss']:.4f}, "
-            f"{self.clocks['train']:.0f} s training"
+            f"epoch {progress.epoch + 1} of {self.settings.max_epochs}: "
+            f"train loss {entry['train_loss']:.4f}, validation AUC {entry['auc']:.4f}, "
+            f"log loss {entry['log_loss']:.4f}, {self.clocks['train']:.0f} s training"
         )
         progress.epoch, progress.batch, progress.loss_sum, progress.targets = progress.epoch + 1, 0, 0.0, 0
         self._save()
@@ -188,14 +210,11 @@ class Trainer:
                 through the motions with weight zero, so that the others' gradients can be reduced.
         """
         progress, settings = self.progress, self.settings
-        mine = self.task.train.count(key) if counts else 0
-        total = mine
-        if self.accelerator.num_processes > 1:
-            total = int(self.accelerator.reduce(torch.tensor([mine], device=self.device), "sum"))
+        total = int(self._sum(self.task.train.count(key) if counts else 0)[0])
         factor = cosine_with_warmup(progress.step, self.total_steps, settings.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
-        parts, loss_value, tokens = self.task.train.split(key), 0.0, 0
+        parts, loss_value, tokens, padded = self.task.train.split(key), 0.0, 0, 0
         for number, part in enumerate(parts):
             with self.clocks.run("data", inside="train"):
                 batch = self.task.train.load(part, self.device)
@@ -204,20 +223,30 @@ class Trainer:
                 loss_sum = self.model(batch).loss_sum * float(counts)
                 self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
             loss_value += float(loss_sum.detach())
-            tokens += batch.num_tokens
-            if counts and progress.epoch == 0:
-                progress.tokens_raw += batch.num_tokens
-                progress.tokens_padded += batch.num_padded_tokens
-        if not math.isfinite(loss_value):
-            raise DivergedError(f"loss {loss_value} at step {progress.step}")
-        self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+            tokens += batch.num_tokens * counts
+            padded += batch.num_padded_tokens * counts
+        loss_value, *sizes = self._sum(loss_value, tokens, padded)
+        tokens, padded = int(sizes[0]), int(sizes[1])
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm))
+        if not math.isfinite(loss_value) or not math.isfinite(norm):
+            raise DivergedError(f"loss {loss_value}, gradient norm {norm} at step {progress.step}")
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad(set_to_none=True)
         progress.batch += 1
         progress.step += 1
         progress.loss_sum += loss_value
-        progress.targets += mine
-        self.show.step(loss_value / max(mine, 1), mine, tokens)
+        progress.targets += total
+        if progress.epoch == 0:
+            progress.tokens_raw += tokens
+            progress.tokens_padded += padded
+        self.show.step(loss_value / total, total, tokens)
+
+    def _sum(self, *values: float) -> list[float]:
+        """Each value summed over all processes, so that all of them take the same decisions."""
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return self.accelerator.reduce(mine, "sum").tolist()
 
     def _save(self) -> None:
         self._saved_at = time.perf_counter()
@@ -236,15 +265,20 @@ class Trainer:
         state = None if self.checkpoints is None else self.checkpoints.load(STATE_FILE)
         if self.checkpoints is None or state is None:
             return
-        load_snapshot(self.accelerator.unwrap_model(self.model), state["parameters"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        restore_random_state(state["random"])
-        self.progress = Progress(**state["progress"])
-        self.clocks.seconds = dict(self.progress.seconds)
-        best = self.checkpoints.load(BEST_FILE)
-        self._best = None if best is None else best["parameters"]
-        self.show.resume(self.progress.step)
-        self.show.event(f"going on from step {self.progress.step} of {self.total_steps}")
+        with self.checkpoints.must_fit():
+            progress = Progress(**state["progress"])
+            load_snapshot(self.accelerator.unwrap_model(self.model), state["parameters"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            restore_random_state(state["random"])
+            if progress.best_epoch >= 0:
+                best = self.checkpoints.load(BEST_FILE)
+                if best is None or best["epoch"] < progress.best_epoch:
+                    raise ValueError(f"{BEST_FILE} of epoch {progress.best_epoch} is missing")
+                self._best = best["parameters"]
+        self.progress = progress
+        self.clocks.seconds = dict(progress.seconds)
+        self.show.resume(progress.step)
+        self.show.event(f"going on from step {progress.step} of {self.total_steps}")
 
 
 def _optimizer(task: Task, settings: TrainingSettings, device: torch.device) -> torch.optim.AdamW:

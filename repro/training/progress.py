@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -60,7 +61,7 @@ class RunProgress:
         now = time.perf_counter()
         if self._bar is None or self._task is None:
             return
-        fields = {}
+        fields: dict[str, Any] = {}
         if now - self._last > 1.0:
             seconds = now - self._last
             speed = f"{self._tokens / seconds:,.0f} tokens/s {self._targets / seconds:,.1f} targets/s"

@@ -42,6 +42,8 @@ CONFIG: dict[str, Any] = {
     "protocol": "dti",
     "tier": "cpu",
     "seed": 0,
+    "batch_sizes": {"max_tokens": 4096},
+    "compiled": False,
     "subset": {"train_targets": 4000, "validation_targets": 500, "test_targets": 300},
     "training": {"learning_rate": 4e-4, "max_epochs": 1, "batch_targets": 64, "precision": "bf16"},
 }

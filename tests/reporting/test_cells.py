@@ -128,6 +128,9 @@ def test_times_compare_on_the_same_device_and_precision_only(world):
     world.add(method="dti", k=5)
     world.add(method="dti", k=10, training__precision="fp32")
     world.add(method="dti", k=20, record={"device.name": "another"})
+    world.add(method="dti", k=30, compiled=True)
+    world.add(method="dti", k=40, batch_sizes__max_tokens=8192)
+    world.add(method="dti", k=50, training__learning_rate=1.0)
     sw = next(cell for cell in cells(world) if cell.method == "sw")
     same = {cell.k: comparable_times(cell, sw) for cell in cells(world)}
-    assert same == {1: True, 5: True, 10: False, 20: False}
+    assert same == {1: True, 5: True, 10: False, 20: False, 30: False, 40: False, 50: True}

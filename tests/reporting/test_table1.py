@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ UNTRAINED = {
     "time.train_to_best_s": None,
     "validation": [],
 }
+ENVIRONMENT = {"python": "3.11.9", "torch": None, "transformers": None}
 FIXES = {"reset": {"a_min": 0.0, "a_max": 0.5}, "position": "alibi-rotated-keys", "alibi_slope": 0.01}
 
 
@@ -156,6 +158,17 @@ def test_committed_and_yours_stand_beside_each_other_and_are_never_pooled(world)
     assert "yours" not in page(world, own=False)
 
 
+def test_rows_of_both_sides_are_merged_in_the_tables_order(world):
+    world.add(0.5, method="dti", k=50)
+    world.add(0.4, method="dti", k=50, window="tokens", own=True)
+    world.add(0.05, method="zero-shot", tuning=None, training=None, record=UNTRAINED, own=True)
+    rows = table(page(world, own=True), "Committed beside yours")
+    assert list(rows)[:2] == ["Zero-shot", "SW, k = 1"]
+    assert list(rows)[-2:] == ["DTI, k = 50, window = interactions", "DTI, k = 50, window = tokens"]
+    assert "DTI, k = 50" not in rows
+    assert rows["DTI, k = 50, window = tokens"]["AUC, committed"] == "not run"
+
+
 def test_a_published_run_is_not_shown_as_yours_too(world):
     world.add(seed=0)
     world.add(seed=0, own=True)
@@ -215,7 +228,8 @@ def test_the_configuration_in_words_comes_from_the_records(world):
     text = page(world)
     assert "4,000 training, 500 validation and 300 test targets" in text
     assert "learning rate: 0.003" in text
-    assert re.search(r"\| `instruction` +\| `hidden` +\| DTI, k = 5 ", text)
+    assert re.search(r"\| SW, k = 1 +\| `instruction` = visible +\|", text)
+    assert re.search(r"\| DTI, k = 5 +\| `instruction` = hidden +\|", text)
     assert "`window` = interactions" in text
 
 
@@ -235,6 +249,31 @@ def test_provenance_names_commits_devices_and_checksums(world):
     assert "`" + "b" * 40 + "`, with uncommitted changes" in text
     for part in ("1 × Test CPU, 2 cores", "c" * 64, "d" * 64, "torch 2.13.0"):
         assert part in text
+
+
+def write_trials(world, *rows):
+    folder = world.results / "selection"
+    folder.mkdir(parents=True)
+    keys = ("family", "learning_rate", "alibi_slope", "validation_auc", "validation_log_loss")
+    content = [dict(zip(keys, row, strict=True)) | {"device": "some CPU"} for row in rows]
+    text = json.dumps({"environment": ENVIRONMENT, "rows": content})
+    (folder / "cpu-ml-100k.json").write_text(text)
+
+
+def test_every_setting_tried_is_listed_with_the_best_in_bold(world):
+    rows = [("sw", 1e-4, None, 0.6, 0.65), ("sw", 2e-4, None, 0.7, 0.64), ("dti", 1e-4, 0.01, 0.65, None)]
+    write_trials(world, *rows)
+    text = page(world)
+    assert "Number of trials: dti: 1, sw: 2." in text
+    assert re.search(r"\| sw +\| 0.0001 +\| — +\| 0.6000 +\| 0.6500 ", text)
+    assert re.search(r"\| sw +\| 0.0002 +\| — +\| \*\*0.7000\*\* ", text)
+    assert re.search(r"\| dti +\| 0.0001 +\| 0.01 +\| \*\*0.6500\*\* +\| — ", text)
+
+
+def test_a_damaged_file_of_trials_is_named(world):
+    write_trials(world, ("sw", -1.0, None, 0.6, 0.65))
+    with pytest.raises(RecordError, match=r"cpu-ml-100k\.json, field rows\.0\.learning_rate"):
+        page(world)
 
 
 def test_scores_that_do_not_give_the_recorded_metric_are_refused(world):

@@ -1,0 +1,78 @@
+"""Settings tried on the validation split before the runs: results/selection/<tier>-<dataset>.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from repro.records.schema import Environment, NonNegative, Section, Share, parse_json, validate
+from repro.reporting.formatting import ABSENT, count, score, table
+
+
+class Trial(Section):
+    """One setting of one family of rows; test targets had no part in it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    family: str  # sw, dti-minus, dti, dti-tuned
+    learning_rate: NonNegative
+    alibi_slope: NonNegative | None
+    validation_auc: Share | None
+    validation_log_loss: NonNegative | None
+    device: str
+
+
+class TrialsFile(Section):
+    """One such file."""
+
+    environment: Environment
+    rows: list[Trial]
+
+
+def load_trials(results_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """Trials by file name, e.g. "cpu-ml-100k", in the order in which they were made.
+
+    Raises:
+        RecordError: a file is damaged.
+    """
+    trials = {}
+    for path in sorted((results_dir / "selection").glob("*.json")):
+        content = parse_json(path.read_bytes(), path)
+        validate(TrialsFile, content, path)
+        trials[path.stem] = content["rows"]
+    return trials
+
+
+def trials_section(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Every trial, the one with the best validation AUC of its family in bold; empty without trials."""
+    if not trials:
+        return ""
+    blocks = [
+        "## Settings tried",
+        "Learning rates and slopes were chosen by AUC on the validation split; every setting tried is "
+        "listed, and the best of its family is bold.",
+    ]
+    for name, rows in trials.items():
+        families = sorted({row["family"] for row in rows})
+        budget = ", ".join(f"{f}: {count(sum(row['family'] == f for row in rows))}" for f in families)
+        lines = [_line(row, rows) for family in families for row in rows if row["family"] == family]
+        headers = ("rows", "learning rate", "ALiBi slope", "validation AUC", "validation log loss", "device")
+        blocks += [f"### {name}", f"Number of trials: {budget}.", table(headers, lines)]
+    return "\n\n".join(blocks)
+
+
+def _line(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    found = [other["validation_auc"] for other in rows if other["family"] == row["family"]]
+    aucs = [auc for auc in found if auc is not None]
+    auc = score(row["validation_auc"])
+    return (
+        row["family"],
+        str(row["learning_rate"]),
+        ABSENT if row["alibi_slope"] is None else str(row["alibi_slope"]),
+        f"**{auc}**" if aucs and row["validation_auc"] == max(aucs) else auc,
+        score(row["validation_log_loss"]),
+        row["device"],
+    )
