@@ -59,6 +59,12 @@ def figure2(session: nox.Session) -> None:
 
 
 @shared_session
+def select(session: nox.Session) -> None:
+    """Try learning rates and ALiBi slopes on the validation split."""
+    repro(session, "select")
+
+
+@shared_session
 def bench_attention(session: nox.Session) -> None:
     """Cost of attention per target as k grows."""
     repro(session, "bench-attention")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +16,19 @@ from repro.errors import ConfigError, ReproError
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 error_console = Console(file=sys.stderr, highlight=False)
 
-TierOption = Annotated[str | None, typer.Option(help="test, cpu, gpu or paper; default: gpu if there is one, else cpu.")]
+TierOption = Annotated[
+    str | None, typer.Option(help="test, cpu, gpu or paper; default: gpu if there is one, else cpu.")
+]
 DatasetOption = Annotated[str | None, typer.Option(help="Data set; default: the tier's first.")]
 ProtocolOption = Annotated[str | None, typer.Option(help="dti, rella or per-user; default: the data set's.")]
-DataDirOption = Annotated[Path | None, typer.Option(help="Folder (table: file) with the data set's source files.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option(help="Folder (table: file) with the data set's source files.")
+]
 RowsOption = Annotated[str | None, typer.Option(help="Rows or groups, comma-separated; default: all.")]
 SeedsOption = Annotated[int | None, typer.Option(help="Seeds per row; default: the tier's.")]
-PublishOption = Annotated[bool, typer.Option("--publish", help="Copy the finished runs to results/ afterwards.")]
+PublishOption = Annotated[
+    bool, typer.Option("--publish", help="Copy the finished runs to results/ afterwards.")
+]
 
 
 @app.command()
@@ -76,10 +83,14 @@ def _train_table1(
     from repro.pipeline import Workshop  # imports torch: only once the request is known to be sound
 
     workshop = Workshop(data_dir)
+    first_process = os.environ.get("RANK", "0") == "0"  # under `accelerate launch` one process writes pages
     runs = []
     for config in configs:
         runs.append(workshop.run(config))
-        render(*pages)
+        if first_process:
+            render(*pages)
+    if not first_process:
+        return
     if publish:
         publish_runs(runs)
         render(*pages)
@@ -103,7 +114,9 @@ def table2(
 
 @app.command()
 def report(
-    check: Annotated[bool, typer.Option("--check", help="Fail when committed pages differ from a rendering.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail when committed pages differ from a rendering.")
+    ] = False,
 ) -> None:
     """Render all pages from the records, or check that they are what the records give."""
     from repro.reporting import check as check_pages
@@ -128,7 +141,9 @@ def show_prompt(
     data_dir: DataDirOption = None,
     n: Annotated[int, typer.Option(help="Context interactions.")] = 3,
     k: Annotated[int, typer.Option(help="Targets per streaming prompt.")] = 4,
-    sum_layout: Annotated[str, typer.Option(help="deferred, inline-positions or inline-visible.")] = "deferred",
+    sum_layout: Annotated[
+        str, typer.Option(help="deferred, inline-positions or inline-visible.")
+    ] = "deferred",
     window: Annotated[str, typer.Option(help="interactions or tokens.")] = "interactions",
     window_tokens: Annotated[int | None, typer.Option(help="Size of a token window.")] = None,
     instruction: Annotated[str, typer.Option(help="visible or hidden.")] = "visible",
@@ -149,14 +164,14 @@ def show_prompt(
     dataset = dataset or chosen.datasets[0]
     from repro.pipeline import Workshop
 
-    data, items, tokenizer = Workshop(data_dir).prompt_parts(chosen, dataset, protocol or default_protocol(dataset))
+    data, items, tokenizer = Workshop(data_dir).prompt_parts(
+        chosen, dataset, protocol or default_protocol(dataset)
+    )
     typer.echo(show_row(data, items, settings, row, tokenizer))
 
 
 @app.command()
-def select(
-    tier: TierOption = None, dataset: DatasetOption = None, data_dir: DataDirOption = None
-) -> None:
+def select(tier: TierOption = None, dataset: DatasetOption = None, data_dir: DataDirOption = None) -> None:
     """Try learning rates and slopes on the validation split and write all trials to results/selection/."""
     from repro.data import default_protocol
     from repro.experiments.tiers import tier_named

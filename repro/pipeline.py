@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import resource
 import sys
 from dataclasses import dataclass, field
@@ -64,10 +65,16 @@ class Workshop:
     data_dir: Path | None = None
     store: RunStore = field(default_factory=user_store)
     device: torch.device = field(
-        default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        default_factory=lambda: torch.device(
+            f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        )
     )
     _data: dict[tuple[Any, ...], LoadedData] = field(default_factory=dict)
     _backbones: dict[Any, Backbone] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # cuDNN's attention builds a graph for every new shape, 3.5 ms each time, and our blocks change shape.
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
     def run(self, config: RunConfig) -> Run:
         """Train and test, unless this run is finished already; an interrupted one goes on.
@@ -150,21 +157,28 @@ class Workshop:
             self._data[key] = LoadedData(data, canonical, items)
         return self._data[key]
 
-    def prompt_parts(self, tier: Tier, dataset: str, protocol: str) -> tuple[PreparedData, TokenisedItems, Any]:
+    def prompt_parts(
+        self, tier: Tier, dataset: str, protocol: str
+    ) -> tuple[PreparedData, TokenisedItems, Any]:
         """Data, tokens and tokenizer, without loading weights."""
         tokenizer = load_tokenizer(tier.backbone.name, tier.backbone.revision)
         data = load_prepared(dataset, protocol, self.data_dir, min_context=tier.min_context)
-        return data, tokenise_items(data.items, tokenizer, template_for(dataset), answer_ids(tokenizer)), tokenizer
+        return (
+            data,
+            tokenise_items(data.items, tokenizer, template_for(dataset), answer_ids(tokenizer)),
+            tokenizer,
+        )
 
-    def backbone(self, tier: Tier) -> Backbone:
-        """The tier's backbone as loaded; runs train a copy."""
-        if tier.backbone not in self._backbones:
-            self._backbones[tier.backbone] = load_backbone(tier.backbone, self.device)
-        return self._backbones[tier.backbone]
+    def backbone(self, tier: Tier, seed: int = 0) -> Backbone:
+        """The tier's backbone as loaded, on the CPU; runs train a copy. The seed draws LoRA's adapters."""
+        key = (tier.backbone, seed if tier.backbone.tuning == "lora" else 0)
+        if key not in self._backbones:
+            self._backbones[key] = load_backbone(tier.backbone, seed=key[1])
+        return self._backbones[key]
 
     def _task(self, config: RunConfig, loaded: LoadedData) -> Task:
         tier, training = config.tier, config.tier.training
-        backbone = copy.deepcopy(self.backbone(tier))
+        backbone = copy.deepcopy(self.backbone(tier, config.seed))
         group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
         shared = (loaded.data, loaded.items, config.method)
         return Task(

@@ -1,4 +1,4 @@
-"""Shared by all tests: one torch thread (tiny tensors; two test processes may share two cores), Hypothesis."""
+"""Shared by all tests: one torch thread (tiny tensors; processes share the cores), a Hypothesis profile."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Small random data sets and prompt formats for tests, and prompts built the slow way, straight from the rules."""
+"""Small random data sets and prompt formats, and prompts built the slow way, straight from the rules."""
 
 from __future__ import annotations
 

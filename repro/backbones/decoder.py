@@ -10,41 +10,122 @@ Shapes: T text tokens, S [SUM]s, N = T + S, H heads, K key-value heads, D head s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from repro.backbones.attention import ResetKeys, sum_attention, text_attention
-from repro.backbones.plan import BatchPlan
+from repro.backbones.fix_settings import Fixes
+from repro.backbones.loading import Backbone
+from repro.backbones.plan import BatchPlan, plan_batch
 from repro.errors import BackboneError
+from repro.prompts.packing import PackedBatch
 
 _PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
+_ATTENTION_PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "head_dim", "scaling")
+_CHECK_LENGTH = 24
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.1}
 
 
-def check_layers(layers: Sequence[nn.Module], config: Any) -> None:
+def check_layers(layers: nn.ModuleList, config: Any) -> None:
     """Refuse a decoder whose layers are not of the Llama / Qwen / Gemma pattern.
 
+    What names do not tell (a residual multiplier, another order of norms) `check_against_own_forward` finds.
+
     Raises:
-        BackboneError: other parts, soft-capped scores, extra norms, or a sliding window.
+        BackboneError: other parts, soft-capped scores, extra norms, a sliding window, no rotary positions.
     """
-    layer = layers[0]
-    missing = [part for part in _PARTS if not hasattr(layer, part)]
-    unsupported = [name for name in ("attn_logit_softcapping",) if getattr(config, name, None)]
-    unsupported += [name for name in ("pre_feedforward_layernorm",) if hasattr(layer, name)]
-    if getattr(config, "use_sliding_window", False):
-        unsupported.append("use_sliding_window")
-    if missing or unsupported:
-        found = (
-            f"{type(layer).__name__}: missing {missing or 'nothing'}, unsupported {unsupported or 'nothing'}"
-        )
+    for number, layer in enumerate(layers):
+        attention = getattr(layer, "self_attn", None)
+        missing = [part for part in _PARTS if not hasattr(layer, part)]
+        if attention is not None:
+            missing += [part for part in _ATTENTION_PARTS if not hasattr(attention, part)]
+        unsupported = _unsupported(layer, attention, config)
+        if missing or unsupported:
+            raise BackboneError(
+                f"decoder layer {number}",
+                f"{type(layer).__name__}: missing {', '.join(missing) or 'nothing'}, "
+                f"unsupported {', '.join(unsupported) or 'nothing'}",
+                "layers like Llama's, Qwen's or Gemma's",
+                "choose a model of these families",
+            )
+
+
+def _unsupported(layer: nn.Module, attention: Any, config: Any) -> list[str]:
+    kinds = set(getattr(config, "layer_types", None) or ())
+    # Qwen names a window and does not use it: its layer types say so. Mistral has no layer types.
+    window = getattr(config, "sliding_window", None) and (not kinds or kinds != {"full_attention"})
+    found = {
+        "attn_logit_softcapping": getattr(config, "attn_logit_softcapping", None),
+        "pre_feedforward_layernorm": hasattr(layer, "pre_feedforward_layernorm"),
+        "use_sliding_window": getattr(config, "use_sliding_window", False),
+        "sliding_window": window,
+        "attention without rotary positions": not getattr(attention, "use_rope", True),
+    }
+    return [name for name, is_there in found.items() if is_there]
+
+
+def check_against_own_forward(backbone: Backbone) -> None:
+    """Compare our forward pass with the model's own on a short random prompt, on the model's device.
+
+    Every token of the prompt stands there as text and once more as a [SUM] that sees the text before it: the
+    [SUM]s' logits must be the model's own at all positions. Costs two forward passes of 24 and 48 tokens.
+
+    Raises:
+        BackboneError: the logits differ (or our forward pass fails): the model is built in another way.
+    """
+    model, layers = backbone.causal_lm, backbone.layers
+    device, dtype = backbone.embed_tokens.weight.device, backbone.embed_tokens.weight.dtype
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(backbone.embed_tokens.num_embeddings, (_CHECK_LENGTH,), generator=generator)
+    group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
+    plan = plan_batch(_causal_batch(tokens.numpy()), Fixes(), group, _CHECK_LENGTH, _CHECK_LENGTH, device)
+    where, training = f"backbone {backbone.spec.name!r}", model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            own = model(input_ids=tokens[None].to(device), use_cache=False).logits[0].float()
+            embedded = backbone.embed_tokens(tokens.to(device))
+            decoder = Decoder(layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
+            ours = (decoder.forward_sums(embedded, embedded, plan) @ backbone.lm_head_weight.T).float()
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        found = f"{type(layers[0]).__name__} does not run layer by layer: {type(error).__name__}: {error}"
+        expected, fix = "layers like Llama's, Qwen's or Gemma's", "choose a model of these families"
+        raise BackboneError(where, found, expected, fix) from error
+    finally:
+        model.train(training)
+    difference = float((ours - own).norm() / own.norm())
+    if not difference <= _TOLERANCE.get(dtype, 0.1):  # NaN too
         raise BackboneError(
-            "decoder layers",
-            found,
-            "layers like Llama's, Qwen's or Gemma's",
-            "choose a model of these families",
+            where,
+            f"{type(layers[0]).__name__}: our forward pass and the model's own differ by {difference:.1e} of "
+            "the logits' norm",
+            f"at most {_TOLERANCE.get(dtype, 0.1)} in {str(dtype).removeprefix('torch.')}",
+            "choose a model built like Llama, Qwen or Gemma",
         )
+
+
+def _causal_batch(tokens: np.ndarray) -> PackedBatch:
+    """One prompt of T tokens as text, and each token again as a [SUM] at its place, seeing what is before."""
+    place = np.arange(len(tokens))
+    nothing = np.zeros(2 * len(tokens), dtype=np.int64)
+    return PackedBatch(
+        tokens=tokens,
+        position=np.concatenate([place, place]),
+        lo=nothing,
+        hi=np.concatenate([place + 1, place]),
+        sum_lo=nothing,
+        sum_hi=nothing,
+        ordinal=nothing,
+        label=np.zeros_like(place),
+        target_row=place,
+        num_prefix=0,
+        prefix_visible=False,
+        num_text=len(tokens),
+        num_sums=len(tokens),
+    )
 
 
 def rotate(x_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
@@ -64,7 +145,7 @@ def _heads(attention: Any, name: str, x_NE: Tensor) -> Tensor:
 def project(
     layer: Any, hidden_NE: Tensor, cos_ND: Tensor, sin_ND: Tensor, query_from: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Norm and projections of one layer: rotated queries (from index `query_from` on), rotated keys, plain keys, values."""
+    """Norm and projections: rotated queries (from `query_from` on), rotated keys, plain keys, values."""
     attention, normed = layer.self_attn, layer.input_layernorm(hidden_NE)
     plain_key, value = _heads(attention, "k", normed), _heads(attention, "v", normed)
     query = _heads(attention, "q", normed[query_from:])
@@ -83,8 +164,8 @@ def _mixing_weights(
 ) -> tuple[Tensor, Tensor]:
     """(c, c0) of `ResetKeys` for every ([SUM], key).
 
-    projected: c = 1 - alpha, c0 = alpha. hidden: with K = W(g * h) / rms(h), mixing states before the norm gives
-    ((1 - alpha) W(g * h) + alpha W(g * h0)) / rms(mix), so c = (1 - alpha) rms(h) / rms(mix) and
+    projected: c = 1 - alpha, c0 = alpha. hidden: with K = W(g * h) / rms(h), mixing states before the norm
+    gives ((1 - alpha) W(g * h) + alpha W(g * h0)) / rms(mix), so c = (1 - alpha) rms(h) / rms(mix) and
     c0 = alpha rms(h0) / rms(mix); rms(mix) needs three scalars per token: h.h, h.h0, h0.h0.
     """
     if mixing == "projected":
@@ -108,7 +189,7 @@ class Decoder:
     """
 
     def __init__(
-        self, layers: Sequence[Any], rotary: nn.Module, norm: nn.Module, compiled: bool = False
+        self, layers: nn.ModuleList, rotary: nn.Module, norm: nn.Module, compiled: bool = False
     ) -> None:
         self.layers, self.rotary, self.norm = layers, rotary, norm
         self.project = torch.compile(project, dynamic=True) if compiled else project
@@ -125,6 +206,7 @@ class Decoder:
         num_text = len(text_TE)
         hidden = initial = torch.cat([text_TE, sum_SE])
         cos, sin = (x[0] for x in self.rotary(hidden, plan.rotary_position[None]))
+        layer: Any
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             query, key, plain_key, value = self.project(layer, hidden, cos, sin, num_text if last else 0)

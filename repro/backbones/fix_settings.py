@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from repro.errors import ConfigError
@@ -15,9 +16,9 @@ POSITIONS = ("rope", "alibi-rotated-keys", "alibi-plain-keys")
 class Reset:
     """Hidden-state reset: far context tokens are moved towards their initial (embedding) state.
 
-    The paper resets "the final hidden state of each context interaction", which no [SUM] reads. Reading taken:
-    the reset applies to the keys and values that [SUM]s read, in the last layer or in all layers; text tokens are
-    not changed. The ratio at distance d (in interactions) is
+    The paper resets "the final hidden state of each context interaction", which no [SUM] reads. Reading
+    taken: the reset applies to the keys and values that [SUM]s read, in the last layer or in all layers; text
+    tokens are not changed. The ratio at distance d (in interactions) is
     alpha(d) = a_min + (a_max - a_min) * sigmoid((d - n / 2) / tau); the target's own text (d = 0), the
     instruction and [SUM]s are never reset.
 
@@ -40,7 +41,7 @@ class Reset:
         if not 0.0 <= self.a_min <= self.a_max <= 1.0:
             found = f"[{self.a_min}, {self.a_max}]"
             raise ConfigError("reset range", found, "0 <= a_min <= a_max <= 1", "choose another range")
-        if not self.tau > 0.0:
+        if not 0.0 < self.tau < math.inf:  # written so that NaN is refused
             raise ConfigError("reset tau", str(self.tau), "a positive number", "choose another width")
         for name, known in (("layers", RESET_LAYERS), ("mixing", RESET_MIXING)):
             if getattr(self, name) not in known:
@@ -55,8 +56,8 @@ class Fixes:
     Attributes:
         reset: hidden-state reset, or None.
         position: `rope` (no fix), or the [SUM] has no position id and its scores get an ALiBi bias: with the
-            text's keys as they are (`alibi-rotated-keys`) or un-rotated for the [SUM] rows (`alibi-plain-keys`).
-            The paper does not say which.
+            text's keys as they are (`alibi-rotated-keys`) or un-rotated for the [SUM] rows
+            (`alibi-plain-keys`). The paper does not say which.
         alibi_slope: the bias is -alibi_slope * (p_query - p_key), the same for all heads.
     """
 
@@ -69,7 +70,7 @@ class Fixes:
             raise ConfigError(
                 "position", repr(self.position), f"one of {', '.join(POSITIONS)}", "choose one of these"
             )
-        if self.alibi_slope < 0.0:
+        if not 0.0 <= self.alibi_slope < math.inf:
             raise ConfigError("alibi_slope", str(self.alibi_slope), "zero or more", "choose another slope")
 
     def at_test(self) -> Fixes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from repro.backbones.spec import BackboneSpec
@@ -30,7 +30,7 @@ class Tier:
         datasets: data sets it is meant for, the default first.
         sizes: how batches are cut for the machine.
         compiled: compile the layers (worth it on GPUs).
-        loss: of the [SUM] methods: `vocabulary` (the paper's) or `answers` (cross-entropy over yes and no alone).
+        loss: of the [SUM] methods: `vocabulary` (the paper's) or `answers` (over yes and no alone).
         seeds: how many seeds a table trains unless told otherwise.
     """
 
@@ -40,7 +40,7 @@ class Tier:
     n: int
     subset: Subset
     training: TrainingSettings
-    sizes: BatchSizes = BatchSizes()
+    sizes: BatchSizes = field(default_factory=BatchSizes)
     compiled: bool = False
     loss: str = "vocabulary"
     seeds: int = 1

@@ -1,7 +1,7 @@
 """Choice of learning rate and ALiBi slope on the validation split: eight trials for every method.
 
-Nothing here reads a test target. All trials go into `results/selection/<tier>-<dataset>.json`; the choice (best
-validation AUC) is written down in `selected.py`, and a test compares the two.
+Nothing here reads a test target. All trials go into `results/selection/<tier>-<dataset>.json`; the choice
+(best validation AUC) is written down in `selected.py`, and a test compares the two.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ HEADLINE = ("zero-shot", "sw", "dti-minus-50", "dti-50")
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: how its method is made at context length n with the selected settings of its family."""
+    """A row of the table: how its method is made from context length n and its family's settings."""
 
     family: str
     recipe: str
@@ -32,11 +32,15 @@ def _rows() -> dict[str, Row]:
         "sw": Row("sw", "paper", lambda n, chosen: sliding_window(n)),
     }
     for k in sorted(KS, reverse=True):
-        rows[f"dti-minus-{k}"] = Row("dti-minus", "paper", lambda n, chosen, k=k: dti_minus(n, k))
-        rows[f"dti-{k}"] = Row("dti", "paper", lambda n, chosen, k=k: dti(n, k, _fixes(chosen)))
+        rows[f"dti-minus-{k}"] = Row("dti-minus", "paper", _at(k, lambda n, k, chosen: dti_minus(n, k)))
+        rows[f"dti-{k}"] = Row("dti", "paper", _at(k, lambda n, k, chosen: dti(n, k, _fixes(chosen))))
     for k in sorted(KS, reverse=True):
-        rows[f"dti-tuned-{k}"] = Row("dti-tuned", "tuned", lambda n, chosen, k=k: dti_tuned(n, k))
+        rows[f"dti-tuned-{k}"] = Row("dti-tuned", "tuned", _at(k, lambda n, k, chosen: dti_tuned(n, k)))
     return rows
+
+
+def _at(k: int, make: Callable[[int, int, Selected], SumMethod]) -> Callable[[int, Selected], SumMethod]:
+    return lambda n, chosen: make(n, k, chosen)
 
 
 def _fixes(chosen: Selected) -> Fixes:
@@ -44,7 +48,7 @@ def _fixes(chosen: Selected) -> Fixes:
 
 
 ROWS = _rows()
-DEFAULT = tuple(name for name in ROWS if not name.startswith("dti-tuned")) + ("dti-tuned-50",)
+DEFAULT = (*(name for name in ROWS if not name.startswith("dti-tuned")), "dti-tuned-50")
 GROUPS = {
     "headline": HEADLINE,
     "all": DEFAULT,

@@ -1,4 +1,4 @@
-"""The tiers: one function each, returning a complete frozen configuration. A tier is a size, not a program."""
+"""The tiers: one function each that returns a complete frozen configuration. A tier is a size."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@
 
 * `paper`: the paper's prompt as we read it. Without the fix a [SUM] stands inline and takes up a position id
   (Figure 5); with the fix it has no position id (section 4.2), so it takes none up and the text keeps the
-  geometry of a test prompt. The instruction belongs to no window (section 3.4: a [SUM] attends "only to tokens
-  associated with its preceding context interactions").
-* `tuned`: ours. [SUM]s deferred, each at exactly the position it has in a test prompt, instruction visible; no
-  further fix is needed, so none is applied.
+  geometry of a test prompt. The instruction belongs to no window (section 3.4: a [SUM] attends "only to
+  tokens associated with its preceding context interactions").
+* `tuned`: ours. [SUM]s deferred, each at exactly the position it has in a test prompt, instruction visible;
+  no further fix is needed, so none is applied.
 """
 
 from __future__ import annotations

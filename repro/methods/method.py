@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from repro.backbones.fix_settings import Fixes
 from repro.prompts.settings import PromptSettings
@@ -21,7 +21,7 @@ class SumMethod:
 
     name: str
     prompt: PromptSettings
-    fixes: Fixes = Fixes()
+    fixes: Fixes = field(default_factory=Fixes)
     trains: bool = True
 
 

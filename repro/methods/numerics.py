@@ -1,6 +1,6 @@
 """Version numbers of what moves numbers; raised by hand when a change does (see CONTRIBUTING.md).
 
-They are part of every run's configuration. A record made under an older number is marked stale in the reports.
+They are part of every run's configuration. A record made under an older number is marked stale in reports.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ class SumModel(nn.Module):
         self._embed = [backbone.embed_tokens]  # in lists: already registered under language_model
         self._head = [backbone.lm_head_weight]
         self._decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm, compiled)
+        self.answer_ids: Tensor
         self.register_buffer("answer_ids", torch.tensor([backbone.no_id, backbone.yes_id]), persistent=False)
 
     def hidden_states(self, plan: BatchPlan) -> Tensor:

@@ -18,13 +18,13 @@ class PromptSettings:
     Attributes:
         n: context interactions of a target.
         k: targets per training prompt; 1 is the sliding window.
-        sum_layout: `deferred` (a [SUM] takes the position right after its target's text and shifts nobody),
-            `inline-positions` (it also takes up a position id, as in DTI's Figure 5, but nobody attends to it) or
-            `inline-visible` (later tokens whose window reaches it also attend to it).
+        sum_layout: `deferred` (a [SUM] takes the position right after its target's text, shifting nobody),
+            `inline-positions` (it also takes up a position id, as in DTI's Figure 5; nobody attends to it)
+            or `inline-visible` (later tokens whose window reaches it also attend to it).
         window: `interactions` (own interaction and the n before it) or `tokens` (a fixed number of preceding
             tokens, DTI appendix).
         window_tokens: size of the token window, the query's own token included; needed by `window="tokens"`.
-        instruction: `visible` to every query, or `hidden`: it belongs to no window (literal rule of section 3.4).
+        instruction: `visible` to every query, or `hidden`: it belongs to no window (literally section 3.4).
         answers_in_context: whether the answer token follows every context interaction.
     """
 
@@ -46,6 +46,9 @@ class PromptSettings:
             raise ConfigError(
                 "window_tokens", str(self.window_tokens), "a positive number", "set it beside window='tokens'"
             )
+        if self.window != "tokens" and self.window_tokens is not None:
+            found = f"{self.window_tokens} beside window={self.window!r}"
+            raise ConfigError("window_tokens", found, "None, or window='tokens'", "leave it out, or set both")
 
     def test_format(self) -> PromptSettings:
         """The sliding-window prompt that validation and test use for every method (DTI section 3.6)."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from repro import paths
 from repro.errors import ConfigError, ReproError
 from repro.records.atomic import write_file
 from repro.reporting.inputs import Inputs, load_inputs
@@ -25,7 +26,7 @@ def render_all(
     Args:
         results_dir: committed records.
         runs_dir: a user's own; None, or a folder that is not there, for none.
-        reports_dir: where pages go, and where reference/ with the published values is.
+        reports_dir: where pages go; published values come from its reference/, else from the project's.
         only: names in `pages.PAGES`; None for all.
 
     Returns:
@@ -35,7 +36,7 @@ def render_all(
         ConfigError: no such page. StorageError: cannot be written.
         RecordError, DataError: a record or a published value is damaged; no page is touched then.
     """
-    files = _render(load_inputs(results_dir, runs_dir, reports_dir / REFERENCE), only)
+    files = _render(load_inputs(results_dir, runs_dir, _reference(reports_dir)), only)
     for name, content in files.items():
         write_file(reports_dir / name, content)
     return [reports_dir / name for name in files]
@@ -48,7 +49,7 @@ def check(results_dir: Path, runs_dir: Path | None, reports_dir: Path) -> list[s
     and must be the very file that was written with them. Damaged records count as differences too.
     """
     try:
-        fresh = _render(load_inputs(results_dir, runs_dir, reports_dir / REFERENCE), None)
+        fresh = _render(load_inputs(results_dir, runs_dir, _reference(reports_dir)), None)
     except ReproError as error:
         return [str(error)]
     differences = []
@@ -63,6 +64,11 @@ def check(results_dir: Path, runs_dir: Path | None, reports_dir: Path) -> list[s
     known = {*fresh, REFERENCE}
     found = sorted(path.name for path in reports_dir.glob("[!.]*")) if reports_dir.is_dir() else []
     return differences + [f"{name}: no page renders this" for name in found if name not in known]
+
+
+def _reference(reports_dir: Path) -> Path:
+    own = reports_dir / REFERENCE
+    return own if own.is_dir() else paths.PROJECT_ROOT / "reports" / REFERENCE
 
 
 def _render(inputs: Inputs, only: Sequence[str] | None) -> dict[str, bytes]:

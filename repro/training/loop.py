@@ -139,14 +139,15 @@ class Trainer:
         Raises:
             DivergedError: a score is not finite.
         """
-        self.model.eval()
+        # Not through the wrapper of several processes: they may have unequal numbers of batches here.
+        model = self.accelerator.unwrap_model(self.model).eval()
         mine = batches.in_order()[self.accelerator.process_index :: self.accelerator.num_processes]
         rows: list[np.ndarray] = []
         scores: list[np.ndarray] = []
         with torch.inference_mode():
             for key in [part for whole in mine for part in batches.split(whole)]:
                 batch = batches.load(key, self.device)
-                score = self.model(batch).score
+                score = model(batch).score
                 rows.append(batch.target_row)
                 scores.append(score[: batch.num_targets].float().cpu().numpy())
         pairs = gather_object([(np.concatenate(rows), np.concatenate(scores))] if rows else [])

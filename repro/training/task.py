@@ -11,18 +11,31 @@ from torch import Tensor, nn
 
 
 class Output(Protocol):
-    """What a model returns: the loss summed over targets, and one score per target slot (padding last)."""
+    """What a model returns."""
 
-    loss_sum: Tensor
-    score: Tensor
+    @property
+    def loss_sum(self) -> Tensor:
+        """() loss summed over the batch's targets."""
+
+    @property
+    def score(self) -> Tensor:
+        """(S,) probability of a like per target slot, padding last."""
 
 
 class Batch(Protocol):
     """One batch on the model's device; the model is called with it."""
 
-    num_targets: int
-    num_tokens: int
-    num_padded_tokens: int
+    @property
+    def num_targets(self) -> int:
+        """Targets, without padding."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Processed tokens without padding."""
+
+    @property
+    def num_padded_tokens(self) -> int:
+        """Processed tokens with padding."""
 
     @property
     def target_row(self) -> np.ndarray:

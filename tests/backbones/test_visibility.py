@@ -22,7 +22,9 @@ def scattered(blocks: QueryBlocks, num_keys: int) -> np.ndarray:
         for place in range(size):
             query = block * size + place
             if query < blocks.num_queries:
-                np.add.at(times[query], blocks.key_index[block].numpy(), blocks.visible[block, place].int().numpy())
+                np.add.at(
+                    times[query], blocks.key_index[block].numpy(), blocks.visible[block, place].int().numpy()
+                )
     return times
 
 
@@ -31,7 +33,10 @@ def scattered(blocks: QueryBlocks, num_keys: int) -> np.ndarray:
 def test_blocks_hold_each_visible_key_exactly_once(case: Case, text_block, sum_block, multiple, sums) -> None:
     batch = case.pack(text_multiple=multiple, sum_multiple=sums)
     dense, num_text, total = dense_visibility(batch), len(batch.tokens), len(batch.position)
-    for of_sums, block, queries in ((False, text_block, slice(num_text)), (True, sum_block, slice(num_text, None))):
+    for of_sums, block, queries in (
+        (False, text_block, slice(num_text)),
+        (True, sum_block, slice(num_text, None)),
+    ):
         blocks = query_blocks(batch, of_sums, block)
         assert blocks.key_index.min() >= 0 and blocks.key_index.max() < total
         assert blocks.key_index.shape[1] % KEY_MULTIPLE == 0

@@ -76,9 +76,7 @@ def test_packing_several_rows_equals_packing_each_alone(case: Case) -> None:
             [np.arange(text, text + num_text), batch.num_text + np.arange(sums, sums + num_sums)]
         )
         keep = np.arange(prefix, len(alone.position))
-        assert np.array_equal(
-            batch.tokens[own[:num_text]], alone.tokens[prefix:]
-        )
+        assert np.array_equal(batch.tokens[own[:num_text]], alone.tokens[prefix:])
         assert np.array_equal(batch.position[own], alone.position[keep])
         assert np.array_equal(batch.ordinal[own] - interactions, alone.ordinal[keep])
         for low, high, shift in (("lo", "hi", text - prefix), ("sum_lo", "sum_hi", sums)):
@@ -97,9 +95,7 @@ def test_padding_sees_itself_only_and_changes_nothing_else(case: Case) -> None:
     plain, padded = case.pack(), case.pack(text_multiple=16, sum_multiple=4)
     assert len(padded.tokens) % 16 == 0 and len(padded.label) % 4 == 0
     assert (padded.num_text, padded.num_sums) == (plain.num_text, plain.num_sums)
-    real = np.concatenate(
-        [np.arange(plain.num_text), len(padded.tokens) + np.arange(plain.num_sums)]
-    )
+    real = np.concatenate([np.arange(plain.num_text), len(padded.tokens) + np.arange(plain.num_sums)])
     visible = dense_visibility(padded)
     assert np.array_equal(visible[np.ix_(real, real)], dense_visibility(plain))
     padding = np.setdiff1d(np.arange(len(padded.position)), real)
@@ -125,7 +121,9 @@ def test_without_answers_in_context_no_answer_token_is_left(case: Case) -> None:
     batch = Case(PromptSource(case.source.data, case.source.items, silent), case.rows, case.chosen).pack()
     assert not np.isin(batch.tokens, (YES, NO)).any()
     with_answers = replace(case.settings, answers_in_context=True)
-    told = Case(PromptSource(case.source.data, case.source.items, with_answers), case.rows, case.chosen).pack()
+    told = Case(
+        PromptSource(case.source.data, case.source.items, with_answers), case.rows, case.chosen
+    ).pack()
     num_interactions = int((case.rows.stop - case.rows.first)[case.chosen].sum())
     assert np.isin(told.tokens, (YES, NO)).sum() == num_interactions - len(case.chosen)
     assert np.array_equal(told.tokens[~np.isin(told.tokens, (YES, NO))], batch.tokens)
@@ -149,7 +147,9 @@ def test_the_example_in_the_module_docstring(layout: str, expected: list[int]) -
     assert batch.lo.tolist() == [0, 0, 0, 0, 0, 3, 3, 0, 3]
     assert batch.hi.tolist() == [1, 2, 3, 4, 5, 6, 7, 4, 7]
     assert batch.position[7:].tolist() == expected
-    assert batch.position[:7].tolist() == ([0, 1, 2, 3, 4, 5, 6] if layout == "deferred" else [0, 1, 2, 3, 5, 6, 7])
+    assert batch.position[:7].tolist() == (
+        [0, 1, 2, 3, 4, 5, 6] if layout == "deferred" else [0, 1, 2, 3, 5, 6, 7]
+    )
 
 
 @given(cases())

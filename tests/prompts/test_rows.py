@@ -75,7 +75,9 @@ def test_batches_hold_every_row_once_and_the_set_number_of_targets_on_average(da
     batches = batch_rows(rows, size, order)
     assert np.array_equal(np.concatenate([*batches, np.arange(0)]), order)
     assert all(len(batch) for batch in batches)
-    assert sorted(t for batch in batches for t in targets_of(data, rows, batch)) == data.targets(TRAIN).tolist()
+    assert (
+        sorted(t for batch in batches for t in targets_of(data, rows, batch)) == data.targets(TRAIN).tolist()
+    )
     done = 0
     for batch in batches:
         count = int(rows.num_targets[batch].sum())

@@ -1,0 +1,1 @@
+"""Interactions -> prompts: rows, tokens, packed batches."""
