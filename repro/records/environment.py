@@ -19,13 +19,19 @@ GENERATED_FOLDERS = ("results", "reports")
 
 def environment() -> dict[str, str | None]:
     """Versions of Python, the platform and the packages that numbers depend on; nothing is imported."""
-    versions: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
+    versions: dict[str, str | None] = {"python": platform.python_version(), "platform": _platform()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     return versions
+
+
+def _platform() -> str:
+    """System, processor family and C library; no kernel release, which names a machine rather than a software."""
+    library = " ".join(part for part in platform.libc_ver() if part)
+    return ", ".join(part for part in (platform.system(), platform.machine(), library) if part)
 
 
 def device_name(torch_device: str | None = None) -> str:

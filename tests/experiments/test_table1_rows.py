@@ -15,7 +15,6 @@ from repro.experiments.selected import SELECTED
 from repro.experiments.table1 import DEFAULT, GROUPS, HEADLINE, KS, ROWS, row_names, table1_runs
 from repro.experiments.tiers import TIERS, tier_named
 from repro.methods.numerics import NUMERICS
-from repro.methods.sliding_window import sliding_window
 from repro.records.run_id import run_id
 from repro.records.schema import Config, validate
 
@@ -66,7 +65,8 @@ def test_names_say_method_and_k() -> None:
         assert config.method.name == ("dti" if family == "dti-tuned" else family)
         assert config.method.prompt.k == int(k)
         assert config.recipe == ("tuned" if family == "dti-tuned" else "paper")
-        assert config.method.fixes.any is (family == "dti") if hasattr(config.method.fixes, "any") else True
+        assert (config.method.fixes.position != "rope") == (family == "dti")
+        assert (config.method.fixes.reset is not None) == (family == "dti")
 
 
 def test_rows_of_a_table_differ_in_their_method_and_selected_settings_only() -> None:
@@ -81,13 +81,9 @@ def test_rows_of_a_table_differ_in_their_method_and_selected_settings_only() -> 
             family = "dti-tuned" if run.recipe == "tuned" else family
             chosen = SELECTED[tier][family]
             assert run.tier.training.learning_rate == chosen.learning_rate
-            if run.method.fixes.position != tier_default_position():
+            if run.method.fixes.position != "rope":
                 assert run.method.fixes.alibi_slope == chosen.alibi_slope
             assert run.method.prompt.n == run.tier.n
-
-
-def tier_default_position() -> str:
-    return sliding_window(4).fixes.position
 
 
 def test_seeds_of_a_row_come_together_and_zero_shot_has_one() -> None:
@@ -133,7 +129,7 @@ def test_whatever_moves_numbers_moves_the_id() -> None:
         replace(run, recipe="tuned"),
         replace(run, method=replace(run.method, prompt=replace(run.method.prompt, k=6))),
         replace(run, method=replace(run.method, fixes=replace(run.method.fixes, alibi_slope=0.5))),
-        replace(run, tier=replace(tier, n=5)),
+        replace(run, method=replace(run.method, prompt=replace(run.method.prompt, n=5))),
         replace(run, tier=replace(tier, loss="answers")),
         replace(run, tier=replace(tier, min_context=6)),
         replace(run, tier=replace(tier, subset=replace(tier.subset, train_targets=95))),
@@ -145,8 +141,6 @@ def test_whatever_moves_numbers_moves_the_id() -> None:
     ]
     unchanged = run_id(run.resolved(), "device")
     for other in others:
-        if other.tier.n == 5:  # the method carries n: the tier's own value only makes methods
-            continue
         assert run_id(other.resolved(), "device") != unchanged, other
     often = replace(run, tier=replace(tier, training=replace(tier.training, checkpoint_every_s=7.0)))
     assert run_id(often.resolved(), "device") == unchanged
