@@ -171,15 +171,21 @@ def show_prompt(
 
 
 @app.command()
-def select(tier: TierOption = None, dataset: DatasetOption = None, data_dir: DataDirOption = None) -> None:
-    """Try learning rates and slopes on the validation split and write all trials to results/selection/."""
+def select(
+    tier: TierOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    publish: PublishOption = False,
+) -> None:
+    """Try learning rates and slopes on the validation split and write all trials down."""
     from repro.data import default_protocol
     from repro.experiments.tiers import tier_named
     from repro.pipeline import Workshop, run_selection
 
     chosen = tier_named(tier)
     dataset = dataset or chosen.datasets[0]
-    path = run_selection(Workshop(data_dir), chosen, dataset, default_protocol(dataset), paths.results_dir())
+    root = paths.results_dir() if publish else paths.runs_dir()
+    path = run_selection(Workshop(data_dir), chosen, dataset, default_protocol(dataset), root)
     typer.echo(f"wrote {path}")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from repro.backbones.decoder import check_against_own_forward, check_layers
 from repro.backbones.loading import Backbone, load_backbone
 from repro.backbones.tokenizer import answer_ids, load_tokenizer
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData, load_prepared, take_subset
@@ -173,7 +174,10 @@ class Workshop:
         """The tier's backbone as loaded, on the CPU; runs train a copy. The seed draws LoRA's adapters."""
         key = (tier.backbone, seed if tier.backbone.tuning == "lora" else 0)
         if key not in self._backbones:
-            self._backbones[key] = load_backbone(tier.backbone, seed=key[1])
+            backbone = load_backbone(tier.backbone, seed=key[1])
+            check_layers(backbone.layers, backbone.config)
+            check_against_own_forward(backbone)
+            self._backbones[key] = backbone
         return self._backbones[key]
 
     def _task(self, config: RunConfig, loaded: LoadedData) -> Task:

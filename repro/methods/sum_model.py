@@ -58,11 +58,13 @@ class SumModel(nn.Module):
         )
 
     def forward(self, batch: SumBatch) -> ModelOutput:
-        """Loss and scores of one batch."""
+        """Loss and scores of one batch; in evaluation mode the scores alone (the loss is then 0)."""
         plan = batch.plan
         hidden, weight = self.hidden_states(plan), self._head[0]
         with torch.autocast(hidden.device.type, enabled=False):  # scores that differ must not round to ties
             answers = hidden.float() @ weight[self.answer_ids].float().T  # (S, 2): no, yes
+        if not self.training:  # scoring: no need for the vocabulary
+            return ModelOutput(answers.new_zeros(()), torch.softmax(answers, dim=-1)[:, 1])
         if self.loss == "answers":
             loss = F.cross_entropy(answers, plan.label, ignore_index=-1, reduction="sum")
         else:
