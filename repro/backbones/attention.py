@@ -66,7 +66,7 @@ class ResetKeys:
     """What a [SUM] reads instead of a key k and value v: c k + c0 k0 and c v + c0 v0 (DTI section 4.1).
 
     Attributes:
-        key_NKD, value_NKD: k0 and v0, projected from the initial (embedding) states; zero rows for [SUM]s.
+        key_NKD, value_NKD: k0 and v0, projected from the initial (embedding) states; [SUM]s have weight zero.
         keep, reset: (B, 1, G * C, L) the weights c and c0 of every (query, key).
     """
 
@@ -88,8 +88,8 @@ def sum_attention(
 ) -> Tensor:
     """Softmax attention of the [SUM] queries: (S, H, D).
 
-    Scores are scale * q (c k + c0 k0) + bias, so the mixed keys, which differ for every (query, key) pair, are
-    never written out: two products with k and k0 do.
+    Scores are scale * q (c k + c0 k0) + bias, so the mixed keys, which differ for every (query, key) pair,
+    are never written out: two products with k and k0 do.
 
     Args:
         mask: `grouped(blocks.visible, G)`.

@@ -72,6 +72,9 @@ class Fixes:
             )
         if not 0.0 <= self.alibi_slope < math.inf:
             raise ConfigError("alibi_slope", str(self.alibi_slope), "zero or more", "choose another slope")
+        if self.alibi_slope and self.position == "rope":
+            found = f"{self.alibi_slope} with position='rope'"
+            raise ConfigError("alibi_slope", found, "zero: there is no ALiBi", "choose an ALiBi position")
 
     def at_test(self) -> Fixes:
         """The fixes of a test prompt: positions as trained, the reset only where `at_test` is set."""

@@ -1,10 +1,12 @@
-"""Which keys each query may see, as blocks of queries with gathered keys: the banded form of the interval mask.
+"""Which keys each query may see, as blocks of queries with gathered keys: the interval mask in banded form.
 
-Queries are cut into blocks of consecutive ones. Their intervals overlap, so one gathered list of keys serves a
-whole block: instruction, a span of text, a span of [SUM]s. Cost per query is (window + block + P) keys however
-long the batch is, so cost per target does not grow with k. Built once per batch from lo/hi, never per layer.
+Queries are cut into blocks of consecutive ones. Their intervals overlap, so one gathered list of keys serves
+a whole block: instruction, a span of text, a span of [SUM]s. Cost per query is (window + block + P) keys
+however long the batch is, so cost per target does not grow with k. Built once per batch from lo/hi, never per
+layer.
 
-Shapes: T text tokens, S [SUM]s, B blocks of C queries, L keys per block; keys are numbered 0..T+S-1, text first.
+Shapes: T text tokens, S [SUM]s, B blocks of C queries, L keys per block; keys are numbered 0..T+S-1, text
+first.
 """
 
 from __future__ import annotations
@@ -67,8 +69,8 @@ def _query_numbers(first: int, count: int, block: int) -> np.ndarray:
 def query_blocks(batch: PackedBatch, of_sums: bool, block: int) -> QueryBlocks:
     """Blocks of the T text queries or of the S [SUM] queries of a batch.
 
-    Five-number example: block = 2 and queries with intervals [0, 3) and [2, 4) share the span 0 1 2 3; the first
-    sees 0 1 2 of it, the second 2 3.
+    Five-number example: block = 2 and queries with intervals [0, 3) and [2, 4) share the span 0 1 2 3; the
+    first sees 0 1 2 of it, the second 2 3.
 
     Args:
         batch: a packed batch.

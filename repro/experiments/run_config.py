@@ -9,6 +9,7 @@ from repro.backbones.spec import BackboneSpec
 from repro.errors import ConfigError
 from repro.methods.method import BatchSizes, SumMethod
 from repro.methods.numerics import NUMERICS, TRAINER_NUMERICS
+from repro.prompts.templates import template_for
 from repro.training.settings import TrainingSettings
 
 
@@ -79,6 +80,7 @@ class RunConfig:
             "window_tokens": prompt.window_tokens,
             "instruction": prompt.instruction,
             "answers_in_context": prompt.answers_in_context,
+            "template": asdict(template_for(self.dataset)),
             "loss": self.tier.loss,
             "fixes": asdict(fixes),
             "backbone": self.tier.backbone.name,

@@ -75,7 +75,7 @@ class SumBatches:
         return int(self.rows.num_targets[chosen].sum())
 
     def split(self, chosen: np.ndarray) -> list[np.ndarray]:
-        """A batch as micro-batches of at most `max_tokens` text tokens (a longer row stands alone)."""
+        """A batch as micro-batches of about `max_tokens` text tokens: rows are atomic, one may reach over."""
         tokens = self._row_tokens[chosen]
         part = (np.cumsum(tokens) - tokens) // self.sizes.max_tokens
         return np.split(chosen, np.flatnonzero(np.diff(part)) + 1)

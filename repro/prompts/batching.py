@@ -15,9 +15,10 @@ from repro.prompts.rows import Rows
 def batch_rows(rows: Rows, batch_targets: int, order: np.ndarray) -> list[np.ndarray]:
     """Cut rows, in the given order, into batches that hold `batch_targets` targets on average.
 
-    Row r goes to batch floor((targets before r) / batch_targets): what one batch holds too much, the next holds
-    less. So every method takes the same number of optimiser steps over the same targets, whatever its k.
-    Five-number example, rows of 3 targets, batch_targets = 5: batches (3 + 3), (3), (3 + 3).
+    Row r goes to batch floor((targets up to and with r - 1) / batch_targets): a batch never runs ahead of its
+    share, and what it holds too little the next holds more. So every method takes the same number of optimiser
+    steps over the same targets, ceil(targets / batch_targets), whatever its k up to `batch_targets`.
+    Five-number example, rows of 3 targets, batch_targets = 5: batches (3), (3 + 3), (3 + 3).
 
     Args:
         rows: all rows of a split.
@@ -30,7 +31,7 @@ def batch_rows(rows: Rows, batch_targets: int, order: np.ndarray) -> list[np.nda
     if batch_targets < 1:
         raise ConfigError("batch_targets", str(batch_targets), "at least 1", "choose a positive number")
     counts = rows.num_targets[order]
-    batch = (np.cumsum(counts) - counts) // batch_targets
+    batch = (np.cumsum(counts) - 1) // batch_targets
     return [part for part in np.split(order, np.flatnonzero(np.diff(batch)) + 1) if len(part)]
 
 

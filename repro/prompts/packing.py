@@ -4,15 +4,15 @@ Layout of a packed batch (T text tokens, then S [SUM]s)::
 
     [instruction: P][row 0 text][row 1 text]...[padding] | [SUM of target 0][SUM of target 1]...[padding]
 
-* Rows stand back to back; no query sees another row. The instruction stands once in front of all rows: its tokens
-  see only each other, so its keys and values would be the same in every row (for SW and DTI alike).
+* Rows stand back to back; no query sees another row. The instruction stands once in front of all rows: its
+  tokens see only each other, so its keys and values would be the same in every row (for SW and DTI alike).
 * A query sees text keys [lo, hi), the instruction [0, P) where that is visible, itself, and, with
   `inline-visible`, the [SUM]s [sum_lo, sum_hi). Nothing else. Positions are data, not array order.
 
 Example (n = 1, deferred, items a, b, c of 2, 1, 2 tokens, targets b and c, P = 0)::
 
     index     0   1   2   3   4   5   6 | 7     8
-    token     a0  a1  A:a b0  A:b c0  c1| SUM:b SUM:c      (A:x is the answer of x; the last answer is left out)
+    token     a0  a1  A:a b0  A:b c0  c1| SUM:b SUM:c      (A:x is the answer of x; the last is left out)
     position  0   1   2   3   4   5   6 | 4     7
     lo        0   0   0   0   0   3   3 | 0     3
     hi        1   2   3   4   5   6   7 | 4     7
@@ -38,9 +38,9 @@ class PackedBatch:
         tokens: (T,) int64 text tokens, instruction first, padding last.
         position: (T + S,) int64 position ids.
         lo, hi: (T + S,) int64, visible text keys [lo, hi); a text query's own token is inside.
-        sum_lo, sum_hi: (T + S,) int64, visible [SUM]s (empty unless `inline-visible`); a [SUM] also sees itself.
-        ordinal: (T + S,) int64, number of the interaction in the batch (-1: instruction, padding); the distance
-            of a key from a [SUM]'s target is the difference of two ordinals.
+        sum_lo, sum_hi: (T + S,) int64, visible [SUM]s (none unless `inline-visible`); each also sees itself.
+        ordinal: (T + S,) int64, number of the interaction in the batch (-1: instruction, padding); the
+            distance of a key from a [SUM]'s target is the difference of two ordinals.
         label: (S,) int64: 0, 1, or -1 for padding.
         target_row: (S,) int64 row of PreparedData, -1 for padding.
         num_prefix: P. prefix_visible: whether queries outside the instruction see it.
@@ -68,7 +68,7 @@ class PackedBatch:
 
 
 def _ragged_arange(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """concatenate([arange(s, s + l) for s, l in zip(starts, lengths)]); starts (5, 0), lengths (2, 1): 5 6 0."""
+    """concatenate([arange(s, s + l) for s, l in zip(...)]); starts (5, 0), lengths (2, 1): 5 6 0."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
@@ -165,7 +165,7 @@ def pack_rows(
     hi = np.concatenate([np.arange(1, prefix + 1), query + 1, sum_hi])
     seen_lo, seen_hi = np.zeros_like(lo), np.zeros_like(lo)
     if settings.sum_layout == "inline-visible":
-        # [SUM] s stands behind text token sum_hi[s] - 1: visible if that token is in the window and s is earlier.
+        # [SUM] s stands behind text token sum_hi[s] - 1: visible if that is in the window and s is earlier.
         seen_lo[prefix:] = np.searchsorted(sum_hi, lo[prefix:], side="right")
         seen_hi[prefix:num_text] = np.searchsorted(sum_hi, query, side="right")
         seen_hi[num_text:] = np.arange(num_sums)
@@ -189,7 +189,7 @@ def pack_rows(
 
 
 def pad_batch(batch: PackedBatch, text: int, sums: int) -> PackedBatch:
-    """Append `text` padding tokens and `sums` padding [SUM]s; a padding query sees itself only."""
+    """Append `text` padding tokens and `sums` padding [SUM]s; a padding query sees itself (and a visible instruction)."""
     num_text = len(batch.tokens)
     own = np.arange(num_text, num_text + text)
 

@@ -1,4 +1,6 @@
-"""Seconds and memory from raw files to packed prompts: `python -m repro.prompts.preparation_benchmark ml-1m DIR`.
+"""Seconds and memory from raw files to packed prompts.
+
+Run it with `python -m repro.prompts.preparation_benchmark ml-1m DIR`.
 
 The data cache is bypassed: a temporary one is used.
 """
@@ -18,8 +20,8 @@ import numpy as np
 def measure(dataset: str, data_dir: Path | None, n: int = 20, k: int = 50) -> list[tuple[str, float]]:
     """(step, seconds) of every step from raw files to packed prompts, then ("peak GiB", gibibytes).
 
-    Rows are ranges over each user's history and item tokens are stored once, so a row costs 24 bytes until it is
-    packed; packing is measured on every streaming training prompt and every test prompt.
+    Rows are ranges over each user's history and item tokens are stored once, so a row costs 24 bytes until it
+    is packed; packing is measured on every streaming training prompt and every test prompt.
     """
     from repro.backbones.tokenizer import answer_ids, load_tokenizer
     from repro.data import TEST, TRAIN, load_prepared

@@ -41,7 +41,7 @@ def build_rows(data: PreparedData, split: int, n: int, k: int = 1) -> Rows:
     """Cut every user's targets into rows of up to k consecutive targets with n interactions before the first.
 
     Sliding window is k = 1 (DTI section 3.1), streaming is k > 1 (section 3.2). Five-number example, one user
-    with 9 interactions, targets 5..8, n = 3, k = 2: rows [2, 7) with targets 5, 6 and [4, 9) with targets 7, 8.
+    with 9 interactions, targets 5..8, n = 3, k = 2: rows [2, 7) with targets 5, 6 and [4, 9) with 7, 8.
     A target with fewer than n earlier interactions keeps what there is. Where more than n interactions lie
     between two targets (other splits, a subset), a new row starts: nothing of the gap is in anyone's window.
 

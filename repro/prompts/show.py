@@ -15,7 +15,9 @@ from repro.prompts.templates import SUM_TOKEN
 from repro.prompts.tokenise import TokenisedItems
 
 
-def show_row(data: PreparedData, items: TokenisedItems, settings: PromptSettings, row: int, tokenizer: Any) -> str:
+def show_row(
+    data: PreparedData, items: TokenisedItems, settings: PromptSettings, row: int, tokenizer: Any
+) -> str:
     """A training prompt, one line per interaction, and one line per [SUM] with what it sees.
 
     Columns: number of the interaction, first position id, text (with the answer in it), and for a target the

@@ -25,7 +25,7 @@ _NOUNS = {
 
 @dataclass(frozen=True)
 class Template:
-    """How text becomes prompt pieces. Every piece is tokenised alone, so a text has the same tokens everywhere.
+    """How text becomes prompt pieces; each is tokenised alone, so a text has the same tokens everywhere.
 
     Attributes:
         instruction: first words of every prompt.

@@ -50,7 +50,8 @@ def tokenise_items(
 
     Args:
         items: texts of the data set.
-        tokenizer: a transformers tokenizer; no special tokens are added.
+        tokenizer: a transformers tokenizer. A token that it puts in front of any text (BOS) goes in front of
+            the instruction; no other special token is added, and none is read out of a text.
         template: the words around each text.
         answer_ids: (yes_id, no_id).
 
@@ -66,10 +67,13 @@ def tokenise_items(
                 "give the item a text or drop it",
             )
     texts = [template.interaction.format(text=text) for text in items.text]
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    plain = {"add_special_tokens": False, "split_special_tokens": True}  # "<|im_end|>" in a title is text
+    encoded = tokenizer(texts, **plain)["input_ids"]
     limit = template.max_item_tokens
     cut = [ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:] for ids in encoded]
-    instruction = tokenizer(template.instruction, add_special_tokens=False)["input_ids"]
+    instruction = tokenizer(template.instruction, **plain)["input_ids"]
+    if tokenizer.bos_token_id in tokenizer("a")["input_ids"]:  # Llama and Gemma were trained with one
+        instruction = [tokenizer.bos_token_id, *instruction]
     return TokenisedItems(
         tokens=np.concatenate([np.asarray(ids, dtype=np.int32) for ids in cut]),
         offsets=np.concatenate([[0], np.cumsum([len(ids) for ids in cut])]).astype(np.int64),

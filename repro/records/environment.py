@@ -29,7 +29,7 @@ def environment() -> dict[str, str | None]:
 
 
 def _platform() -> str:
-    """System, processor family and C library; no kernel release, which names a machine rather than a software."""
+    """System, processor family and C library; a kernel release would name the machine."""
     library = " ".join(part for part in platform.libc_ver() if part)
     return ", ".join(part for part in (platform.system(), platform.machine(), library) if part)
 

@@ -28,7 +28,9 @@ from repro.training.settings import TrainingSettings
 SETTINGS = TrainingSettings(learning_rate=1e-2, max_epochs=3, patience=9, checkpoint_every_s=0.0)
 
 
-def train(folder: Path, run_id: str = "toy", settings: TrainingSettings = SETTINGS, stop_after=None) -> Trainer:
+def train(
+    folder: Path, run_id: str = "toy", settings: TrainingSettings = SETTINGS, stop_after=None
+) -> Trainer:
     """Trains the toy task; `stop_after`: KeyboardInterrupt at this load of a training batch."""
     task = toy_task()
     if stop_after is not None:
@@ -63,7 +65,11 @@ def edited(path: Path, change) -> None:
 def test_snapshot_holds_trained_parameters_only_and_comes_back() -> None:
     model = toy_task().model
     kept = snapshot(model)
-    assert set(kept) == set(trained_parameters(model)) == {"hidden.weight", "hidden.bias", "out.weight", "out.bias"}
+    assert (
+        set(kept)
+        == set(trained_parameters(model))
+        == {"hidden.weight", "hidden.bias", "out.weight", "out.bias"}
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)

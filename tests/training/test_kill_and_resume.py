@@ -16,7 +16,8 @@ PROJECT_ROOT = DRIVER.parents[2]
 KILL, INTERRUPT = int(getattr(signal, "SIGKILL", 9)), int(signal.SIGINT)
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
-# `sw`: 6 steps in each of 2 epochs, a checkpoint after each step, one batch per evaluation and one of the test.
+ROW, OTHER_ROW = "dti-5", "sw"
+# 6 steps in each of 2 epochs, a checkpoint after each step, one batch per evaluation and one of the test.
 KILLS = {
     "third step": ["load", 3],
     "first evaluation": ["load", 7],
@@ -68,12 +69,12 @@ def numbers(result: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict:
-    plans: dict = {"whole": {"row": "sw"}, "whole dti": {"row": "dti-5"}}
-    plans |= {f"kill: {name}": {"row": "sw", "kills": [[*at, KILL]]} for name, at in KILLS.items()}
-    plans |= {f"ctrl-c: {name}": {"row": "sw", "kills": [[*at, INTERRUPT]]} for name, at in INTERRUPTS.items()}
+    plans: dict = {"whole": {"row": ROW}, "other whole": {"row": OTHER_ROW}}
+    plans |= {f"kill: {name}": {"row": ROW, "kills": [[*at, KILL]]} for name, at in KILLS.items()}
+    plans |= {f"ctrl-c: {name}": {"row": ROW, "kills": [[*at, INTERRUPT]]} for name, at in INTERRUPTS.items()}
     again = ["load", 3, KILL]
-    plans["killed again and again"] = {"row": "sw", "kills": [again, again, again, again]}
-    plans["dti"] = {"row": "dti-5", "kills": [["load", 5, KILL], ["optimizer", 3, INTERRUPT]]}
+    plans["killed again and again"] = {"row": ROW, "kills": [again, again, again, again]}
+    plans["other"] = {"row": OTHER_ROW, "kills": [["load", 5, KILL], ["optimizer", 3, INTERRUPT]]}
     return run_plans(plans, tmp_path_factory.mktemp("runs"))
 
 
@@ -84,7 +85,7 @@ def test_a_whole_run_is_what_it_is_compared_with(results) -> None:
     assert record["data"]["train_targets"] == 48
     assert len(results["whole"]["scores"]) == 24
     assert len(set(results["whole"]["scores"])) > 12
-    assert numbers(results["whole dti"])["scores"] != results["whole"]["scores"]
+    assert numbers(results["other whole"])["scores"] != results["whole"]["scores"]
 
 
 @pytest.mark.parametrize("name", KILLS)
@@ -112,10 +113,10 @@ def test_killed_again_and_again(results) -> None:
     assert numbers(result) == numbers(results["whole"])
 
 
-def test_a_streaming_run_too(results) -> None:
-    result = results["dti"]
+def test_a_sliding_window_run_too(results) -> None:
+    result = results["other"]
     assert result["exits"] == [[-KILL], [130], [0]], results["stderr"]
-    assert numbers(result) == numbers(results["whole dti"])
+    assert numbers(result) == numbers(results["other whole"])
 
 
 def test_a_finished_run_leaves_records_only(results) -> None:
@@ -146,8 +147,8 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path) -> None:
     sizes = {"max_tokens": 150, "text_multiple": 1, "sum_multiple": 1}  # no padding, which depends on the cut
     two, one = {"batch_targets": 7}, {"batch_targets": 14}
     plans = {
-        "one": {"row": "sw", "settings": one, "sizes": sizes},
-        "two": {"row": "sw", "settings": two, "sizes": sizes, "processes": 2},
+        "one": {"row": ROW, "settings": one, "sizes": sizes},
+        "two": {"row": ROW, "settings": two, "sizes": sizes, "processes": 2},
     }
     results = run_plans(plans, tmp_path)
     assert results["two"]["exits"] == [[0, 0]], results["stderr"]

@@ -37,7 +37,10 @@ def naive_training(task: Task, settings: TrainingSettings, seed: int) -> dict[st
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        [
+            {"params": matrices, "weight_decay": settings.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
         lr=1.0,
         betas=(settings.beta1, settings.beta2),
     )
@@ -97,7 +100,9 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(micro, monkeypatch) 
         held: dict[str, torch.Tensor] = {}
 
         def keep(trainer=trainer, held=held) -> None:
-            held.update({n: p.grad.clone() for n, p in trainer.task.model.named_parameters() if p.requires_grad})
+            held.update(
+                {n: p.grad.clone() for n, p in trainer.task.model.named_parameters() if p.requires_grad}
+            )
 
         monkeypatch.setattr(trainer.prepared_optimizer, "step", keep)
         trainer._step(trainer.task.train.epoch(0, 0)[0], counts=True)

@@ -49,7 +49,13 @@ class ToyBatches:
     """Rows `rows` of the data, `batch_targets` at a time, in micro-batches of at most `micro`."""
 
     def __init__(self, x, y, rows, batch_targets=8, micro=1000) -> None:
-        self.x, self.y, self.rows, self.batch_targets, self.micro = x, y, np.asarray(rows), batch_targets, micro
+        self.x, self.y, self.rows, self.batch_targets, self.micro = (
+            x,
+            y,
+            np.asarray(rows),
+            batch_targets,
+            micro,
+        )
         self.loads = 0
 
     @property
