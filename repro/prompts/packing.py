@@ -189,7 +189,7 @@ def pack_rows(
 
 
 def pad_batch(batch: PackedBatch, text: int, sums: int) -> PackedBatch:
-    """Append `text` padding tokens and `sums` padding [SUM]s; a padding query sees itself (and a visible instruction)."""
+    """Append padding tokens and [SUM]s; each sees itself and, where visible, the instruction."""
     num_text = len(batch.tokens)
     own = np.arange(num_text, num_text + text)
 
