@@ -1,4 +1,4 @@
-"""Every documented command, in this process where that shows the same, and as real commands where it does not."""
+"""Every documented command: in this process where that shows the same, else as a process of its own."""
 
 from __future__ import annotations
 

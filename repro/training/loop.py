@@ -100,7 +100,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.optimizer = _optimizer(task, settings, self.device)
         self.model, self.prepared_optimizer = self.accelerator.prepare(task.model, self.optimizer)
-        # Epochs may differ by a batch: rows are atomic, so where a batch ends depends on their order.
+        # Epochs may differ where a row is larger than a batch: their number then depends on the order.
         batches = [len(task.train.epoch(seed, epoch)) for epoch in range(settings.max_epochs)]
         self.total_steps = sum(math.ceil(number / self.accelerator.num_processes) for number in batches)
         self.progress = Progress()

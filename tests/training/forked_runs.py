@@ -1,8 +1,8 @@
-"""Runs of the `test` tier in processes of their own that are killed; a script, started by the tests beside it.
+"""Runs of the `test` tier in processes of their own that are killed; a script for the tests beside it.
 
-`python forked_runs.py FOLDER` reads plans from stdin, {name: {"row": ..., "kills": [[event, number, signal], ...],
-"processes": 1 or 2, ...}}, and writes {name: {"exits": [...], "record": ..., "scores": ...}} to stdout. Every
-attempt is a forked process: torch is imported and the data set is loaded once, before any of them.
+`python forked_runs.py FOLDER` reads plans from stdin, {name: {"row": ..., "processes": 1 or 2, "kills":
+[[event, number, signal], ...], ...}}, and writes {name: {"exits": [...], "record": ..., "scores": ...}} to
+stdout. Every attempt is a forked process: torch is imported and the data loaded once, before any of them.
 """
 
 from __future__ import annotations

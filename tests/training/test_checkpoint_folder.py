@@ -83,7 +83,7 @@ def test_a_snapshot_of_another_model_is_refused(change) -> None:
     model = toy_task().model
     values = snapshot(model)
     change(values)
-    with pytest.raises(ValueError, match="out.bias|x"):
+    with pytest.raises(ValueError, match=r"out\.bias|x"):
         load_snapshot(model, values)
 
 

@@ -52,7 +52,7 @@ def slow(function, advance, seconds: float):
 
 
 def test_every_second_is_on_the_clock_of_its_work(fake_time, tmp_path) -> None:
-    """14 steps: 2 s in the model, 1 s in data; 2 evaluations of 5 s each; 100 s per checkpoint on no clock."""
+    """14 steps: 2 s in the model, 1 s in data; 2 evaluations of 5 s; 100 s per checkpoint, on no clock."""
     task = toy_task()
     trainer = Trainer(task, SETTINGS, 0, CheckpointFolder(tmp_path, "toy"), "toy")
     task.train.load = slow(task.train.load, fake_time, 1.0)

@@ -139,8 +139,8 @@ def test_times_of_a_resumed_run_are_sums(results) -> None:
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path) -> None:
     """Same batches, so same numbers but for rounding.
 
-    7 batches of 7 targets: the last step has a batch for one process only. Micro-batches are so small that the
-    two processes have different numbers of them.
+    7 batches of 7 targets: the last step has a batch for one process only. Micro-batches are so small that
+    the two processes have different numbers of them.
     """
     if not _gloo():
         pytest.skip("this build of torch has no gloo")

@@ -1,4 +1,4 @@
-"""Non-finite numbers and memory that runs out: recorded as such, nothing trained further, the table goes on."""
+"""Non-finite losses, gradients and scores: the training stops, and the optimiser has not stepped."""
 
 from __future__ import annotations
 
