@@ -84,17 +84,18 @@ class Workshop:
             ReproError: bad input.
             KeyboardInterrupt: after saving a checkpoint.
         """
-        resolved = config.resolved()
+        loaded = self.load(config.tier, config.dataset, config.protocol)
+        resolved = self.resolved(config, loaded)
         name = run_id(resolved, self.device_name)
+        checkpoints = CheckpointFolder(self.store.runs / "checkpoints" / name, name)
         found = self.store.find(config.tier.name, config.dataset, name)
         if found is not None and found.status in FINISHED:
+            checkpoints.delete()  # left behind by a kill right after the record was written
             return found
-        loaded = self.load(config.tier, config.dataset, config.protocol)
         task = self._task(config, loaded)
         seed_everything(config.seed)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        checkpoints = CheckpointFolder(self.store.runs / "checkpoints" / name, name)
         training = config.tier.training
         trainer = Trainer(task, training, config.seed, checkpoints if config.method.trains else None, name)
         status, progress, metrics, scores = "ok", Progress(), {}, None
@@ -113,7 +114,7 @@ class Workshop:
             trainer.show.event("out of memory")
         saved = None
         if trainer.accelerator.is_main_process:
-            record = self._record(config, name, status, loaded, task, trainer, progress, metrics)
+            record = self._record(config, resolved, name, status, loaded, task, trainer, progress, metrics)
             test = loaded.data.targets(TEST)
             user, label = loaded.data.interactions.user[test], loaded.data.interactions.label[test]
             self.store.save_targets(
@@ -127,6 +128,14 @@ class Workshop:
         assert found is not None, "the main process has written the record"
         return found
 
+    def resolved(self, config: RunConfig, loaded: LoadedData) -> dict[str, Any]:
+        """The configuration with the content it is applied to: another table or model file is another run."""
+        return config.resolved() | {
+            "data_sha256": loaded.data.sha256,
+            "backbone_sha256": self.backbone(config.tier, config.seed).fingerprint,
+            "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        }
+
     def validate(self, config: RunConfig) -> dict[str, float]:
         """Train without storing anything; the best epoch's validation metrics and training seconds."""
         task = self._task(config, self.load(config.tier, config.dataset, config.protocol))
@@ -134,7 +143,7 @@ class Workshop:
         trainer = Trainer(task, config.tier.training, config.seed, None, "selection")
         try:
             return trainer.train().best()
-        except DivergedError:
+        except (DivergedError, torch.OutOfMemoryError):
             return {"auc": 0.0, "log_loss": float("inf")}
         finally:
             trainer.accelerator.free_memory()
@@ -197,6 +206,7 @@ class Workshop:
     def _record(
         self,
         config: RunConfig,
+        resolved: dict[str, Any],
         name: str,
         status: str,
         loaded: LoadedData,
@@ -213,7 +223,7 @@ class Workshop:
             "schema": SCHEMA_VERSION,
             "run_id": name,
             "status": status,
-            "config": config.resolved(),
+            "config": resolved,
             "metrics": metrics if status == "ok" else {},
             "validation": validation,
             "data": {

@@ -68,7 +68,7 @@ class RunConfig:
             raise ConfigError("recipe", repr(self.recipe), "paper, tuned or control", "choose one of these")
 
     def resolved(self) -> dict[str, Any]:
-        """Everything that decides the numbers; its hash, with the device's name, is the run id."""
+        """Every setting that decides the numbers; `pipeline.py` adds content and device for the run id."""
         prompt, fixes = self.method.prompt, self.method.fixes
         return {
             "method": self.method.name,
@@ -94,6 +94,7 @@ class RunConfig:
             "seed": self.seed,
             "batch_sizes": asdict(self.tier.sizes),
             "compiled": self.tier.compiled,
+            "precision": self.tier.training.precision,
             "training": self._training() if self.method.trains else None,
             "numerics": {"method": NUMERICS[self.method.name], "trainer": TRAINER_NUMERICS},
         }
