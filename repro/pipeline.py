@@ -6,7 +6,6 @@ What several runs share (prepared data, tokens, loaded weights) is made once per
 from __future__ import annotations
 
 import copy
-import math
 import os
 import resource
 import sys
@@ -92,6 +91,7 @@ class Workshop:
         if found is not None and found.status in FINISHED:
             checkpoints.delete()  # left behind by a kill right after the record was written
             return found
+        self._save_targets(config, loaded)  # before training: other targets under this name are an error
         task = self._task(config, loaded)
         seed_everything(config.seed)
         if self.device.type == "cuda":
@@ -115,11 +115,6 @@ class Workshop:
         saved = None
         if trainer.accelerator.is_main_process:
             record = self._record(config, resolved, name, status, loaded, task, trainer, progress, metrics)
-            test = loaded.data.targets(TEST)
-            user, label = loaded.data.interactions.user[test], loaded.data.interactions.label[test]
-            self.store.save_targets(
-                config.dataset, config.protocol, config.tier.name, user, label, loaded.canonical
-            )
             saved = self.store.save(record, scores)
             checkpoints.delete()
         trainer.accelerator.wait_for_everyone()
@@ -127,6 +122,15 @@ class Workshop:
         found = saved or self.store.find(config.tier.name, config.dataset, name)
         assert found is not None, "the main process has written the record"
         return found
+
+    def _save_targets(self, config: RunConfig, loaded: LoadedData) -> None:
+        if os.environ.get("RANK", "0") != "0":
+            return
+        test = loaded.data.targets(TEST)
+        user, label = loaded.data.interactions.user[test], loaded.data.interactions.label[test]
+        self.store.save_targets(
+            config.dataset, config.protocol, config.tier.name, user, label, loaded.canonical
+        )
 
     def resolved(self, config: RunConfig, loaded: LoadedData) -> dict[str, Any]:
         """The configuration with the content it is applied to: another table or model file is another run."""
@@ -136,15 +140,15 @@ class Workshop:
             "processes": int(os.environ.get("WORLD_SIZE", 1)),
         }
 
-    def validate(self, config: RunConfig) -> dict[str, float]:
-        """Train without storing anything; the best epoch's validation metrics and training seconds."""
+    def validate(self, config: RunConfig) -> dict[str, float] | None:
+        """Train without storing anything; the best epoch's validation metrics, None if there are none."""
         task = self._task(config, self.load(config.tier, config.dataset, config.protocol))
         seed_everything(config.seed)
         trainer = Trainer(task, config.tier.training, config.seed, None, "selection")
         try:
             return trainer.train().best()
         except (DivergedError, torch.OutOfMemoryError):
-            return {"auc": 0.0, "log_loss": float("inf")}
+            return None
         finally:
             trainer.accelerator.free_memory()
 
@@ -268,8 +272,8 @@ def run_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, r
             "family": trial.family,
             "learning_rate": trial.learning_rate,
             "alibi_slope": trial.alibi_slope,
-            "validation_auc": best["auc"],
-            "validation_log_loss": best["log_loss"] if math.isfinite(best["log_loss"]) else None,
+            "validation_auc": None if best is None else best["auc"],
+            "validation_log_loss": None if best is None else best["log_loss"],
             "device": workshop.device_name,
         }
         rows.append(row)

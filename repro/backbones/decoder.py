@@ -135,6 +135,12 @@ def rotate(x_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
     return x_NHD * cos_ND[:, None] + turned * sin_ND[:, None]
 
 
+def _cast_once(normed: Tensor) -> Tensor:
+    """Under autocast: in its dtype now, or each of the projections that read it would cast it for itself."""
+    kind = normed.device.type
+    return normed.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else normed
+
+
 def _heads(attention: Any, name: str, x_NE: Tensor) -> Tensor:
     """Queries, keys or values (`q`, `k`, `v`) of one layer, (N, heads, D), before the rotary embedding."""
     x = getattr(attention, f"{name}_proj")(x_NE).view(len(x_NE), -1, attention.head_dim)
@@ -146,7 +152,7 @@ def project(
     layer: Any, hidden_NE: Tensor, cos_ND: Tensor, sin_ND: Tensor, query_from: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Norm and projections: rotated queries (from `query_from` on), rotated keys, plain keys, values."""
-    attention, normed = layer.self_attn, layer.input_layernorm(hidden_NE)
+    attention, normed = layer.self_attn, _cast_once(layer.input_layernorm(hidden_NE))
     plain_key, value = _heads(attention, "k", normed), _heads(attention, "v", normed)
     query = _heads(attention, "q", normed[query_from:])
     query = rotate(query, cos_ND[query_from:], sin_ND[query_from:])
@@ -156,7 +162,7 @@ def project(
 def finish(layer: Any, hidden_NE: Tensor, attended_NHD: Tensor) -> Tensor:
     """The rest of one layer: output projection, residual, MLP."""
     hidden = hidden_NE + layer.self_attn.o_proj(attended_NHD.flatten(1))
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    return hidden + layer.mlp(_cast_once(layer.post_attention_layernorm(hidden)))
 
 
 def _mixing_weights(

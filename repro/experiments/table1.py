@@ -81,7 +81,8 @@ def table1_runs(
     runs = []
     for name in row_names(selection):
         row = ROWS[name]
-        chosen = SELECTED[tier.name][row.family]
+        default = Selected(tier.training.learning_rate)  # a tier of one's own has no search behind it
+        chosen = SELECTED.get(tier.name, {}).get(row.family, default)
         method = row.method(tier.n, chosen)
         trained = replace(tier, training=replace(tier.training, learning_rate=chosen.learning_rate))
         for seed in range(seeds if method.trains else 1):

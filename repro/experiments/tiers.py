@@ -26,7 +26,7 @@ def cpu_tier() -> Tier:
         datasets=("ml-100k",),
         backbone=BackboneSpec(layers=4, train_embeddings=False),
         n=10,
-        subset=Subset(train_targets=4000, validation_targets=250, test_targets=1000),
+        subset=Subset(train_targets=3600, validation_targets=250, test_targets=1000),
         training=TrainingSettings(
             learning_rate=4e-4, max_epochs=1, batch_targets=64, precision=cpu_precision()
         ),

@@ -164,7 +164,7 @@ class Record(Section):
     device: Device
     environment: Environment
     git: Git
-    code_sha256: Sha256  # sources of data, prompts, methods, training; for information
+    code_sha256: Sha256  # sources of data, prompts, backbones, methods, training; for information
 
 
 class OkRecord(Record):
