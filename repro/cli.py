@@ -79,6 +79,8 @@ def _train_table1(
     dataset = dataset or tier.datasets[0]
     protocol = protocol or default_protocol(dataset)
     configs = table1_runs(tier, dataset, protocol, rows, seeds or tier.seeds)
+    if publish:
+        require_clean_tree()
 
     from repro.pipeline import Workshop  # imports torch: only once the request is known to be sound
 
@@ -93,7 +95,7 @@ def _train_table1(
         return
     if publish:
         publish_runs(runs)
-        render(*pages)
+        render(*pages, own=False)
     typer.echo(f"rendered: {', '.join(str(paths.reports_dir() / f'{page}.md') for page in pages)}")
 
 
@@ -107,9 +109,11 @@ def table2(
     """Statistics of a data set beside DTI's Table 2."""
     from repro.experiments.table2 import write_statistics
 
+    if publish:
+        require_clean_tree()
     root = paths.results_dir() if publish else paths.runs_dir()
     typer.echo(f"wrote {write_statistics(dataset or 'ml-100k', protocol, data_dir, root)}")
-    render("table2")
+    render("table2", own=not publish)
 
 
 @app.command()
@@ -124,7 +128,7 @@ def report(
     if not check:
         render()
         return
-    differences = check_pages(paths.results_dir(), paths.runs_dir(), paths.reports_dir())
+    differences = check_pages(paths.results_dir(), None, paths.reports_dir())
     for difference in differences:
         error_console.print(difference)
     if differences:
@@ -184,6 +188,8 @@ def select(
 
     chosen = tier_named(tier)
     dataset = dataset or chosen.datasets[0]
+    if publish:
+        require_clean_tree()
     root = paths.results_dir() if publish else paths.runs_dir()
     path = run_selection(Workshop(data_dir), chosen, dataset, default_protocol(dataset), root)
     typer.echo(f"wrote {path}")
@@ -197,11 +203,19 @@ def bench_attention() -> None:
     typer.echo(run_benchmark())
 
 
-def render(*pages: str) -> None:
-    """Render pages (all without arguments) from committed and own records."""
+def render(*pages: str, own: bool = True) -> None:
+    """Render pages (all if none is named) from committed and, if wanted, own records."""
     from repro.reporting import render_all
 
-    render_all(paths.results_dir(), paths.runs_dir(), paths.reports_dir(), list(pages) or None)
+    runs = paths.runs_dir() if own else None
+    render_all(paths.results_dir(), runs, paths.reports_dir(), list(pages) or None)
+
+
+def require_clean_tree() -> None:
+    """Refuse `--publish` on a dirty tree before anything is trained."""
+    from repro.records.publish import require_clean_tree
+
+    require_clean_tree()
 
 
 def publish_runs(runs: list) -> None:  # type: ignore[type-arg]

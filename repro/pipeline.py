@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import os
-import resource
+import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ import torch
 
 from repro.backbones.decoder import check_against_own_forward, check_layers
 from repro.backbones.loading import Backbone, load_backbone
+from repro.backbones.spec import BackboneSpec
 from repro.backbones.tokenizer import answer_ids, load_tokenizer
-from repro.data import TEST, TRAIN, VALIDATION, PreparedData, load_prepared, take_subset
+from repro.data import TEST, TRAIN, VALIDATION, PreparedData, default_protocol, load_prepared, take_subset
 from repro.evaluation.metrics import evaluate_scores
 from repro.experiments.run_config import RunConfig, Tier
 from repro.experiments.selection import trials
+from repro.experiments.table1 import table1_runs
+from repro.experiments.tiers import tier_named
 from repro.methods.sum_batches import batches_of
 from repro.methods.sum_model import SumModel
 from repro.prompts.templates import template_for
@@ -259,13 +262,45 @@ def peak_gib(device: torch.device) -> float:
     """Peak memory: of the CUDA device since the run began, else of this process since it started."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource  # not there on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
+def run_own_model(
+    backbone: BackboneSpec,
+    tier: str | None = None,
+    dataset: str | None = None,
+    rows: str = "headline",
+    seeds: int = 1,
+    data_dir: Path | None = None,
+) -> list[Run]:
+    """Rows of Table 1 with another language model; `nox -s report` then shows them in a section of their own.
+
+    Args:
+        backbone: the model and its tuning.
+        tier: whose data, context length and training settings to take; the new tier is named after both.
+        dataset, rows, seeds, data_dir: as on the command line.
+
+    Raises:
+        ReproError: bad input.
+    """
+    base = tier_named(tier)
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{base.name}-{backbone.name}").strip("-")
+    chosen = dataset or base.datasets[0]
+    own = replace(base, name=name, backbone=backbone)
+    workshop = Workshop(data_dir)
+    return [
+        workshop.run(config) for config in table1_runs(own, chosen, default_protocol(chosen), rows, seeds)
+    ]
+
+
 def run_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path) -> Path:
-    """Run all trials of `experiments.selection`; the file is written again after each."""
+    """Run all trials of `experiments.selection`, then write them with what they were made from."""
     path, rows = root / "selection" / f"{tier.name}-{dataset}.json", []
+    made_with = {"environment": environment(), "git": git_state(), "code_sha256": code_sha256()}
+    made_with["settings"] = asdict(tier)
     for trial in trials(tier, dataset, protocol):
         best = workshop.validate(trial.config)
         row = {
@@ -277,6 +312,6 @@ def run_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, r
             "device": workshop.device_name,
         }
         rows.append(row)
-        write_file(path, json_bytes({"environment": environment(), "rows": rows}))
         print(row, file=sys.stderr)
+    write_file(path, json_bytes(made_with | {"rows": rows}))
     return path

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from repro.backbones.spec import BackboneSpec
 from repro.data import TEST, VALIDATION, load_prepared, take_subset
 from repro.errors import CheckpointError, StorageError
 from repro.evaluation.metrics import evaluate_scores
@@ -19,7 +20,7 @@ from repro.experiments.table1 import table1_runs
 from repro.experiments.tiers import tier_named
 from repro.methods.sum_batches import SumBatches
 from repro.methods.sum_model import ModelOutput, SumModel
-from repro.pipeline import Workshop, run_selection
+from repro.pipeline import Workshop, run_own_model, run_selection
 from repro.records.store import RunStore
 from repro.training.checkpoint import CheckpointFolder
 from repro.training.loop import Trainer
@@ -263,3 +264,13 @@ def test_a_tiny_model_learns_20_targets_by_heart(workshop, row) -> None:
     rows = np.concatenate([batch.target_row for batch in in_training])
     assert loss < 0.1
     assert evaluate_scores(task.label[rows], score, task.group[rows])["auc"] == 1.0
+
+
+def test_an_own_model_in_the_settings_of_a_tier(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("REPRO_RUNS_DIR", str(tmp_path / "runs"))
+    own = BackboneSpec("random:tiny-qwen", tuning="lora")
+    runs = run_own_model(own, tier="test", dataset="synthetic", rows="zero-shot,sw")
+    assert [run.record["config"]["method"] for run in runs] == ["zero-shot", "sw"]
+    config = runs[1].record["config"]
+    assert config["tier"] == "test-random-tiny-qwen" and config["tuning"] == "lora"
+    assert config["training"]["learning_rate"] == tier_named("test").training.learning_rate

@@ -15,7 +15,7 @@ from repro.prompts.rows import Rows
 def batch_rows(rows: Rows, batch_targets: int, order: np.ndarray) -> list[np.ndarray]:
     """Cut rows, in the given order, into batches that hold `batch_targets` targets on average.
 
-    Row r goes to batch floor((targets up to and with r - 1) / batch_targets): a batch never runs ahead of
+    Row r goes to batch floor((targets of rows 0 to r, less one) / batch_targets): a batch never runs ahead of
     its share, and what it holds too little the next holds more. So every method takes the same number of
     optimiser steps over the same targets, ceil(targets / batch_targets), for any k up to `batch_targets`.
     Five-number example, rows of 3 targets, batch_targets = 5: batches (3), (3 + 3), (3 + 3).

@@ -21,7 +21,7 @@ def measure(dataset: str, data_dir: Path | None, n: int = 20, k: int = 50) -> li
     """(step, seconds) of every step from raw files to packed prompts, then ("peak GiB", gibibytes).
 
     Rows are ranges over each user's history and item tokens are stored once, so a row costs 24 bytes until it
-    is packed; packing is measured on every streaming training prompt and every test prompt.
+    is packed; packing is measured on every training prompt of both kinds and every test prompt.
     """
     from repro.backbones.tokenizer import answer_ids, load_tokenizer
     from repro.data import TEST, TRAIN, load_prepared
@@ -51,6 +51,7 @@ def measure(dataset: str, data_dir: Path | None, n: int = 20, k: int = 50) -> li
     done(f"rows ({len(rows['sliding-window']):,} sliding-window, {len(rows['streaming']):,} streaming)")
     for name, chosen, settings in (
         ("streaming training prompts", rows["streaming"], PromptSettings(n, k)),
+        ("sliding-window training prompts", rows["sliding-window"], PromptSettings(n)),
         ("test prompts", test, PromptSettings(n)),
     ):
         source, tokens = PromptSource(data, items, settings), 0

@@ -30,14 +30,7 @@ def publish(
         StorageError: results would exceed 25 MiB; cannot be written.
     """
     root = paths.results_dir() if results_root is None else Path(results_root)
-    state = git_state(repository)
-    if state["sha"] is None or state["dirty"]:
-        raise RecordError(
-            repository,
-            "uncommitted changes" if state["sha"] else "no git commit",
-            "a clean git tree (results/ and reports/ apart), so that a commit names the code",
-            "commit or stash your changes, then publish again",
-        )
+    require_clean_tree(repository)
     scores = {}
     for run in runs:
         if run.status not in FINISHED:
@@ -55,6 +48,22 @@ def publish(
             store.save_targets(*name, targets.group, targets.label, targets.target)
         published.append(store.save(run.record, scores[run.path]))
     return published
+
+
+def require_clean_tree(repository: Path = paths.PROJECT_ROOT) -> None:
+    """Refuse to publish from a changed tree; asked before training, too.
+
+    Raises:
+        RecordError: the git tree is dirty outside of results/ and reports/, or there is no git.
+    """
+    state = git_state(repository)
+    if state["sha"] is None or state["dirty"]:
+        raise RecordError(
+            repository,
+            "uncommitted changes" if state["sha"] else "no git commit",
+            "a clean git tree (results/ and reports/ apart), so that a commit names the code",
+            "commit or stash your changes, then publish again",
+        )
 
 
 def _check_size(runs: Sequence[Run], root: Path) -> None:

@@ -159,9 +159,9 @@ def setting_text(cell: Cell, name: str) -> str:
 def plain(value: str) -> str:
     """JSON text for a reader: "bf16" without its quotes, null as none, true as yes."""
     found = json.loads(value)
-    return (
-        found if isinstance(found, str) else {"null": "none", "true": "yes", "false": "no"}.get(value, value)
-    )
+    if isinstance(found, str):
+        return value[1:-1] if "\n" in found else found  # a line break would end a line of the page
+    return {"null": "none", "true": "yes", "false": "no"}.get(value, value)
 
 
 def closest(cell: Cell, candidates: Sequence[Cell]) -> Cell | None:

@@ -62,7 +62,7 @@ class Inputs:
 
     runs: dict[str, list[Run]]
     statistics: dict[str, list[dict[str, Any]]]
-    trials: dict[str, list[dict[str, Any]]]
+    trials: dict[str, dict[str, Any]]
     paper_scores: dict[tuple[str, str, int], PaperScore]
     paper_statistics: dict[str, PaperStatistics]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from repro.records.schema import Environment, NonNegative, Section, Share, parse_json, validate
+from repro.records.schema import Environment, Git, NonNegative, Section, Share, parse_json, validate
 from repro.reporting.formatting import ABSENT, count, score, table
 
 
@@ -28,12 +28,16 @@ class Trial(Section):
 class TrialsFile(Section):
     """One such file."""
 
+    model_config = ConfigDict(extra="allow")
+
     environment: Environment
+    git: Git  # what the trials were made with
+    note: str | None = None  # what a reader must know of them
     rows: list[Trial]
 
 
-def load_trials(results_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """Trials by file name, e.g. "cpu-ml-100k", in the order in which they were made.
+def load_trials(results_dir: Path) -> dict[str, dict[str, Any]]:
+    """Contents of the files by name, e.g. "cpu-ml-100k", in the order in which they were made.
 
     Raises:
         RecordError: a file is damaged.
@@ -42,11 +46,11 @@ def load_trials(results_dir: Path) -> dict[str, list[dict[str, Any]]]:
     for path in sorted((results_dir / "selection").glob("*.json")):
         content = parse_json(path.read_bytes(), path)
         validate(TrialsFile, content, path)
-        trials[path.stem] = content["rows"]
+        trials[path.stem] = content
     return trials
 
 
-def trials_section(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def trials_section(trials: Mapping[str, Mapping[str, Any]]) -> str:
     """Every trial, the one with the best validation AUC of its family in bold; empty without trials."""
     if not trials:
         return ""
@@ -55,12 +59,14 @@ def trials_section(trials: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "Learning rates and slopes were chosen by AUC on the validation split; every setting tried is "
         "listed, and the best of its family is bold.",
     ]
-    for name, rows in trials.items():
+    for name, content in trials.items():
+        rows = content["rows"]
         families = sorted({row["family"] for row in rows})
         budget = ", ".join(f"{f}: {count(sum(row['family'] == f for row in rows))}" for f in families)
         lines = [_line(row, rows) for family in families for row in rows if row["family"] == family]
         headers = ("rows", "learning rate", "ALiBi slope", "validation AUC", "validation log loss", "device")
-        blocks += [f"### {name}", f"Number of trials: {budget}.", table(headers, lines)]
+        made = f"Number of trials: {budget}. Made at commit `{str(content['git']['sha'])[:10]}`."
+        blocks += [f"### {name}", " ".join([made, content.get("note") or ""]).strip(), table(headers, lines)]
     return "\n\n".join(blocks)
 
 

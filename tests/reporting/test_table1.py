@@ -256,7 +256,7 @@ def write_trials(world, *rows):
     folder.mkdir(parents=True)
     keys = ("family", "learning_rate", "alibi_slope", "validation_auc", "validation_log_loss")
     content = [dict(zip(keys, row, strict=True)) | {"device": "some CPU"} for row in rows]
-    text = json.dumps({"environment": ENVIRONMENT, "rows": content})
+    text = json.dumps({"environment": ENVIRONMENT, "git": {"sha": "e" * 40, "dirty": False}, "rows": content})
     (folder / "cpu-ml-100k.json").write_text(text)
 
 
@@ -264,7 +264,7 @@ def test_every_setting_tried_is_listed_with_the_best_in_bold(world):
     rows = [("sw", 1e-4, None, 0.6, 0.65), ("sw", 2e-4, None, 0.7, 0.64), ("dti", 1e-4, 0.01, 0.65, None)]
     write_trials(world, *rows)
     text = page(world)
-    assert "Number of trials: dti: 1, sw: 2." in text
+    assert "Number of trials: dti: 1, sw: 2. Made at commit `eeeeeeeeee`." in text
     assert re.search(r"\| sw +\| 0.0001 +\| — +\| 0.6000 +\| 0.6500 ", text)
     assert re.search(r"\| sw +\| 0.0002 +\| — +\| \*\*0.7000\*\* ", text)
     assert re.search(r"\| dti +\| 0.0001 +\| 0.01 +\| \*\*0.6500\*\* +\| — ", text)
