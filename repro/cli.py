@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -82,16 +81,18 @@ def _train_table1(
     if publish:
         require_clean_tree()
 
-    from repro.pipeline import Workshop  # imports torch: only once the request is known to be sound
+    from repro.pipeline import (
+        Workshop,
+        is_first_process,
+    )  # imports torch: only once the request is known to be sound
 
     workshop = Workshop(data_dir)
-    first_process = os.environ.get("RANK", "0") == "0"  # under `accelerate launch` one process writes pages
     runs = []
     for config in configs:
         runs.append(workshop.run(config))
-        if first_process:
+        if is_first_process():
             render(*pages)
-    if not first_process:
+    if not is_first_process():
         return
     if publish:
         publish_runs(runs)

@@ -127,7 +127,7 @@ class Workshop:
         return found
 
     def _save_targets(self, config: RunConfig, loaded: LoadedData) -> None:
-        if os.environ.get("RANK", "0") != "0":
+        if not is_first_process():
             return
         test = loaded.data.targets(TEST)
         user, label = loaded.data.interactions.user[test], loaded.data.interactions.label[test]
@@ -256,6 +256,11 @@ class Workshop:
             "git": git_state(),
             "code_sha256": code_sha256(),
         }
+
+
+def is_first_process() -> bool:
+    """Under `accelerate launch` one process writes targets and pages; alone, this one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def peak_gib(device: torch.device) -> float:

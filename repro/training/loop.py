@@ -98,7 +98,7 @@ class Trainer:
         mixed = "bf16" if settings.precision == "bf16" else "no"
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
         self.device = self.accelerator.device
-        self.optimizer = _optimizer(task, settings, self.device)
+        self.optimizer = _optimizer(task, settings)
         self.model, self.prepared_optimizer = self.accelerator.prepare(task.model, self.optimizer)
         # Epochs may differ where a row is larger than a batch: their number then depends on the order.
         batches = [len(task.train.epoch(seed, epoch)) for epoch in range(settings.max_epochs)]
@@ -282,7 +282,7 @@ class Trainer:
         self.show.event(f"going on from step {progress.step} of {self.total_steps}")
 
 
-def _optimizer(task: Task, settings: TrainingSettings, device: torch.device) -> torch.optim.AdamW:
+def _optimizer(task: Task, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW; matrices decay, vectors (norms, biases, the [SUM] embedding) do not."""
     parameters = list(trained_parameters(task.model).values())
     groups = [
