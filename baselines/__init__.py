@@ -1,1 +1,5 @@
-"""ID-based CTR models to compare with: one readable file per model, all with one fit and score contract."""
+"""ID-based CTR models, one readable file each; `registry.py` lists them.
+
+They read item ids, categories and past answers. `method.py` says what makes one of them, `histories.py` cuts
+their batches; training, scores and records are those of every other method.
+"""

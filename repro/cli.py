@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from repro import paths
+from repro.costs.commands import cost_commands
 from repro.errors import ConfigError, ReproError
 
+if TYPE_CHECKING:
+    from repro.experiments.run_config import RunConfig
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(cost_commands)
 error_console = Console(file=sys.stderr, highlight=False)
 
 TierOption = Annotated[
@@ -41,7 +47,9 @@ def table1(
     publish: PublishOption = False,
 ) -> None:
     """Train and test the rows of DTI's Table 1; the page is rendered again after each row."""
-    _train_table1(("table1",), tier, dataset, protocol, data_dir, rows, seeds, publish)
+    from repro.experiments.table1 import table1_runs
+
+    _train(("table1",), table1_runs, tier, dataset, protocol, data_dir, rows, seeds, publish)
 
 
 @app.command()
@@ -55,11 +63,31 @@ def figure2(
     publish: PublishOption = False,
 ) -> None:
     """AUC against k (DTI's Figure 2): the runs of table1, drawn."""
-    _train_table1(("table1", "figure2"), tier, dataset, protocol, data_dir, rows, seeds, publish)
+    from repro.experiments.table1 import table1_runs
+
+    _train(("table1", "figure2"), table1_runs, tier, dataset, protocol, data_dir, rows, seeds, publish)
 
 
-def _train_table1(
+@app.command()
+def baselines(
+    tier: TierOption = None,
+    dataset: DatasetOption = None,
+    protocol: ProtocolOption = None,
+    data_dir: DataDirOption = None,
+    rows: RowsOption = None,
+    seeds: SeedsOption = None,
+    publish: PublishOption = False,
+) -> None:
+    """Train and test the floor and the ID-based models on the targets of a tier."""
+    from repro.experiments.baselines import BASELINE_SEEDS, baseline_runs
+
+    request = (tier, dataset, protocol, data_dir, rows, seeds or BASELINE_SEEDS, publish)
+    _train(("baselines", "table1"), baseline_runs, *request)
+
+
+def _train(
     pages: tuple[str, ...],
+    runs_of: Callable[..., list[RunConfig]],
     tier_name: str | None,
     dataset: str | None,
     protocol: str | None,
@@ -68,8 +96,8 @@ def _train_table1(
     seeds: int | None,
     publish: bool,
 ) -> None:
+    """Train the runs that `runs_of` declares for a tier, data set, rows and seeds, and render the pages."""
     from repro.data import default_protocol
-    from repro.experiments.table1 import table1_runs
     from repro.experiments.tiers import tier_named
 
     tier = tier_named(tier_name)
@@ -77,14 +105,12 @@ def _train_table1(
         raise ConfigError("seeds", str(seeds), "at least 1", "pass a positive number to --seeds")
     dataset = dataset or tier.datasets[0]
     protocol = protocol or default_protocol(dataset)
-    configs = table1_runs(tier, dataset, protocol, rows, seeds or tier.seeds)
+    configs = runs_of(tier, dataset, protocol, rows, seeds or tier.seeds)
     if publish:
         require_clean_tree()
 
-    from repro.pipeline import (
-        Workshop,
-        is_first_process,
-    )  # imports torch: only once the request is known to be sound
+    # Imports torch: only once the request is known to be sound.
+    from repro.pipeline import Workshop, is_first_process
 
     workshop = Workshop(data_dir)
     runs = []
@@ -137,6 +163,38 @@ def report(
     typer.echo("reports: every page is what the records give")
 
 
+@app.command()
+def regression(
+    update: Annotated[
+        bool, typer.Option("--update", help="Renew the references and print what changed.")
+    ] = False,
+    rows: Annotated[
+        str | None, typer.Option(help="Retrained rows, comma-separated, or none; default: all.")
+    ] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Tell whether any committed number, prompt or AUC moved; exit 1 if one did."""
+    import os
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch: the references are CPU runs in fp32
+    if update:
+        require_clean_tree()
+
+    from repro.experiments.regression import regression_gate
+    from repro.pipeline import Workshop
+    from repro.regression.findings import render as render_findings
+
+    gate, workshop = regression_gate(rows, data_dir), Workshop()
+    if update:
+        for line in gate.update(workshop):
+            typer.echo(line)
+        return
+    findings = list(gate.check(workshop))
+    typer.echo(render_findings(findings))
+    if not all(finding.passes for finding in findings):
+        raise typer.Exit(1)
+
+
 @app.command("show-prompt")
 def show_prompt(
     kind: Annotated[str, typer.Option(help="sw (sliding window) or streaming.")] = "streaming",
@@ -180,20 +238,30 @@ def select(
     tier: TierOption = None,
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
+    models: Annotated[
+        str | None,
+        typer.Option(help="ID-based models to search instead, comma-separated, or `all`."),
+    ] = None,
     publish: PublishOption = False,
 ) -> None:
-    """Try learning rates and slopes on the validation split and write all trials down."""
+    """Try settings on the validation split and write all trials down."""
     from repro.data import default_protocol
+    from repro.experiments.baselines import model_names
     from repro.experiments.tiers import tier_named
-    from repro.pipeline import Workshop, run_selection
 
     chosen = tier_named(tier)
     dataset = dataset or chosen.datasets[0]
+    names = model_names(models) if models else []
     if publish:
         require_clean_tree()
     root = paths.results_dir() if publish else paths.runs_dir()
-    path = run_selection(Workshop(data_dir), chosen, dataset, default_protocol(dataset), root)
-    typer.echo(f"wrote {path}")
+    from repro.pipeline import Workshop
+    from repro.selection import run_baseline_selection, run_selection
+
+    request = (Workshop(data_dir), chosen, dataset, default_protocol(dataset))
+    written = run_baseline_selection(*request, names, root) if names else [run_selection(*request, root)]
+    for path in written:
+        typer.echo(f"wrote {path}")
 
 
 @app.command("bench-attention")
@@ -202,6 +270,20 @@ def bench_attention() -> None:
     from repro.costs.attention_benchmark import run_benchmark
 
     typer.echo(run_benchmark())
+
+
+@app.command("bench-baselines")
+def bench_baselines(data_dir: DataDirOption = None, publish: PublishOption = False) -> None:
+    """Training speed of DIN beside FuxiCTR's and DeepCTR-Torch's, on ml-1m if --data-dir names its folder."""
+    from repro.costs.baseline_benchmark import run_benchmark
+    from repro.records.measurements import read_measurement
+    from repro.reporting.baseline_speed import speed_section
+
+    if publish:
+        require_clean_tree()
+    path = run_benchmark(data_dir, paths.results_dir() if publish else paths.runs_dir())
+    measured = read_measurement(path)
+    typer.echo(f"\n{speed_section(measured.environment, measured.rows)}\n\nwrote {path}")
 
 
 def render(*pages: str, own: bool = True) -> None:

@@ -40,3 +40,7 @@ class RecordError(ReproError):
 
 class StorageError(ReproError):
     """Writing failed (disk full, no permission); nothing half-written is left."""
+
+
+class CountError(ReproError):
+    """A FLOP counter met an operation that it cannot count; it never takes one for free."""

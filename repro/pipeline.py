@@ -9,13 +9,15 @@ import copy
 import os
 import re
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from baselines.method import IdMethod
+from baselines.registry import id_task
 from repro.backbones.decoder import check_against_own_forward, check_layers
 from repro.backbones.loading import Backbone, load_backbone
 from repro.backbones.spec import BackboneSpec
@@ -23,14 +25,13 @@ from repro.backbones.tokenizer import answer_ids, load_tokenizer
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData, default_protocol, load_prepared, take_subset
 from repro.evaluation.metrics import evaluate_scores
 from repro.experiments.run_config import RunConfig, Tier
-from repro.experiments.selection import trials
 from repro.experiments.table1 import table1_runs
 from repro.experiments.tiers import tier_named
 from repro.methods.sum_batches import batches_of
 from repro.methods.sum_model import SumModel
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
-from repro.records.atomic import json_bytes, write_file
+from repro.records.columns import storable
 from repro.records.environment import code_sha256, device_name, environment, git_state
 from repro.records.run_id import run_id
 from repro.records.schema import FINISHED, SCHEMA_VERSION
@@ -47,12 +48,11 @@ class LoadedData:
 
     Attributes:
         data: with the tier's targets. canonical: (test targets,) int64, place of each in the protocol's
-            canonical test order. items: tokens.
+            canonical test order.
     """
 
     data: PreparedData
     canonical: np.ndarray
-    items: TokenisedItems
 
 
 @dataclass
@@ -73,6 +73,7 @@ class Workshop:
         )
     )
     _data: dict[tuple[Any, ...], LoadedData] = field(default_factory=dict)
+    _items: dict[tuple[str, str], TokenisedItems] = field(default_factory=dict)
     _backbones: dict[Any, Backbone] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,14 +100,16 @@ class Workshop:
         seed_everything(config.seed)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        training = config.tier.training
-        trainer = Trainer(task, training, config.seed, checkpoints if config.method.trains else None, name)
+        trainer = Trainer(
+            task, config.training, config.seed, checkpoints if config.method.trains else None, name
+        )
         status, progress, metrics, scores = "ok", Progress(), {}, None
         try:
             if config.method.trains:
                 progress = trainer.train()
             with trainer.clocks.run("eval"):
                 row, scores = trainer.scores(task.test)
+            scores = storable(scores)
             metrics = evaluate_scores(task.label[row], scores, task.group[row])
             trainer.show.event(f"test AUC {metrics['auc']:.4f}, log loss {metrics['log_loss']:.4f}")
         except DivergedError as error:
@@ -137,17 +140,19 @@ class Workshop:
 
     def resolved(self, config: RunConfig, loaded: LoadedData) -> dict[str, Any]:
         """The configuration with the content it is applied to: another table or model file is another run."""
-        return config.resolved() | {
+        content: dict[str, Any] = {
             "data_sha256": loaded.data.sha256,
-            "backbone_sha256": self.backbone(config.tier, config.seed).fingerprint,
             "processes": int(os.environ.get("WORLD_SIZE", 1)),
         }
+        if not isinstance(config.method, IdMethod):
+            content["backbone_sha256"] = self.backbone(config.tier, config.seed).fingerprint
+        return config.resolved() | content
 
     def validate(self, config: RunConfig) -> dict[str, float] | None:
         """Train without storing anything; the best epoch's validation metrics, None if there are none."""
         task = self._task(config, self.load(config.tier, config.dataset, config.protocol))
         seed_everything(config.seed)
-        trainer = Trainer(task, config.tier.training, config.seed, None, "selection")
+        trainer = Trainer(task, config.training, config.seed, None, "selection")
         try:
             return trainer.train().best()
         except (DivergedError, torch.OutOfMemoryError):
@@ -161,18 +166,25 @@ class Workshop:
         return device_name(str(self.device) if self.device.type == "cuda" else None)
 
     def load(self, tier: Tier, dataset: str, protocol: str) -> LoadedData:
-        """Prepared data with the tier's targets, and its tokens."""
-        key = (tier.backbone.name, tier.subset, tier.min_context, dataset, protocol)
+        """Prepared data with the tier's targets."""
+        key = (tier.subset, tier.min_context, dataset, protocol)
         if key not in self._data:
             full = load_prepared(dataset, protocol, self.data_dir, min_context=tier.min_context)
             subset = tier.subset
             data = take_subset(full, subset.train_targets, subset.validation_targets, subset.test_targets)
             canonical = np.searchsorted(full.targets(TEST), data.targets(TEST))
-            backbone = self.backbone(tier)
-            answers = (backbone.yes_id, backbone.no_id)
-            items = tokenise_items(data.items, backbone.tokenizer, template_for(dataset), answers)
-            self._data[key] = LoadedData(data, canonical, items)
+            self._data[key] = LoadedData(data, canonical)
         return self._data[key]
+
+    def tokens(self, config: RunConfig, loaded: LoadedData) -> TokenisedItems:
+        """Item texts as the tier's backbone reads them."""
+        key = (config.tier.backbone.name, loaded.data.source_sha256 + config.protocol)
+        if key not in self._items:
+            backbone = self.backbone(config.tier)
+            answers = (backbone.yes_id, backbone.no_id)
+            template = template_for(config.dataset)
+            self._items[key] = tokenise_items(loaded.data.items, backbone.tokenizer, template, answers)
+        return self._items[key]
 
     def prompt_parts(
         self, tier: Tier, dataset: str, protocol: str
@@ -197,10 +209,12 @@ class Workshop:
         return self._backbones[key]
 
     def _task(self, config: RunConfig, loaded: LoadedData) -> Task:
-        tier, training = config.tier, config.tier.training
+        if isinstance(config.method, IdMethod):
+            return id_task(config.method, loaded.data, config.seed, self.device)
+        tier, training = config.tier, config.training
         backbone = copy.deepcopy(self.backbone(tier, config.seed))
         group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
-        shared = (loaded.data, loaded.items, config.method)
+        shared = (loaded.data, self.tokens(config, loaded), config.method)
         return Task(
             model=SumModel(backbone, tier.loss, tier.compiled).to(self.device),
             train=batches_of(*shared, TRAIN, training.batch_targets, group, tier.sizes),
@@ -223,6 +237,7 @@ class Workshop:
         metrics: dict[str, Any],
     ) -> dict[str, Any]:
         seconds, trained = trainer.clocks.seconds, config.method.trains
+        is_id = isinstance(config.method, IdMethod)  # reads no tokens; if not trained, then fitted
         validation = [entry | {"epoch": int(entry["epoch"])} for entry in progress.history]
         best = progress.best() if progress.history else None
         data = loaded.data
@@ -235,11 +250,11 @@ class Workshop:
             "validation": validation,
             "data": {
                 "sha256": data.sha256,
-                "train_targets": task.train.num_targets if trained else 0,
+                "train_targets": task.train.num_targets if trained or is_id else 0,
                 "validation_targets": task.validation.num_targets,
                 "test_targets": task.test.num_targets,
-                "tokens_raw": progress.tokens_raw if trained else None,
-                "tokens_padded": progress.tokens_padded if trained else None,
+                "tokens_raw": progress.tokens_raw if trained and not is_id else None,
+                "tokens_padded": progress.tokens_padded if trained and not is_id else None,
             },
             "time": {
                 "train_s": seconds.get("train", 0.0) if trained else None,
@@ -299,24 +314,3 @@ def run_own_model(
     return [
         workshop.run(config) for config in table1_runs(own, chosen, default_protocol(chosen), rows, seeds)
     ]
-
-
-def run_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path) -> Path:
-    """Run all trials of `experiments.selection`, then write them with what they were made from."""
-    path, rows = root / "selection" / f"{tier.name}-{dataset}.json", []
-    made_with = {"environment": environment(), "git": git_state(), "code_sha256": code_sha256()}
-    made_with["settings"] = asdict(tier)
-    for trial in trials(tier, dataset, protocol):
-        best = workshop.validate(trial.config)
-        row = {
-            "family": trial.family,
-            "learning_rate": trial.learning_rate,
-            "alibi_slope": trial.alibi_slope,
-            "validation_auc": None if best is None else best["auc"],
-            "validation_log_loss": None if best is None else best["log_loss"],
-            "device": workshop.device_name,
-        }
-        rows.append(row)
-        print(row, file=sys.stderr)
-    write_file(path, json_bytes(made_with | {"rows": rows}))
-    return path

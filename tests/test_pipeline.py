@@ -20,8 +20,9 @@ from repro.experiments.table1 import table1_runs
 from repro.experiments.tiers import tier_named
 from repro.methods.sum_batches import SumBatches
 from repro.methods.sum_model import ModelOutput, SumModel
-from repro.pipeline import Workshop, run_own_model, run_selection
+from repro.pipeline import Workshop, run_own_model
 from repro.records.store import RunStore
+from repro.selection import run_selection
 from repro.training.checkpoint import CheckpointFolder
 from repro.training.loop import Trainer
 
@@ -230,7 +231,7 @@ def test_selection_reads_validation_targets_only_and_writes_every_trial(
         few.append(
             replace(trial, config=replace(trial.config, tier=replace(trial.config.tier, subset=subset)))
         )
-    monkeypatch.setattr("repro.pipeline.trials", lambda *arguments: iter(few))
+    monkeypatch.setattr("repro.experiments.selection.trials", lambda *arguments: iter(few))
     path = run_selection(workshop, few[0].config.tier, DATASET, PROTOCOL, tmp_path / "results")
     rows = json.loads(path.read_text())["rows"]
     assert [row["learning_rate"] for row in rows] == [trial.learning_rate for trial in few]

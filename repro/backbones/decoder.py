@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from repro.backbones.attention import ResetKeys, sum_attention, text_attention
+from repro.backbones.attention_hook import attend
+from repro.backbones.fast_decoder import FastLayers
 from repro.backbones.fix_settings import Fixes
+from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.loading import Backbone
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.errors import BackboneError
@@ -81,7 +84,7 @@ def check_against_own_forward(backbone: Backbone) -> None:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(backbone.embed_tokens.num_embeddings, (_CHECK_LENGTH,), generator=generator)
     group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
-    plan = plan_batch(_causal_batch(tokens.numpy()), Fixes(), group, _CHECK_LENGTH, _CHECK_LENGTH, device)
+    plan = plan_batch(causal_batch(tokens.numpy()), Fixes(), group, _CHECK_LENGTH, _CHECK_LENGTH, device)
     where, training = f"backbone {backbone.spec.name!r}", model.training
     model.eval()
     try:
@@ -107,7 +110,7 @@ def check_against_own_forward(backbone: Backbone) -> None:
         )
 
 
-def _causal_batch(tokens: np.ndarray) -> PackedBatch:
+def causal_batch(tokens: np.ndarray) -> PackedBatch:
     """One prompt of T tokens as text, and each token again as a [SUM] at its place, seeing what is before."""
     place = np.arange(len(tokens))
     nothing = np.zeros(2 * len(tokens), dtype=np.int64)
@@ -128,19 +131,6 @@ def _causal_batch(tokens: np.ndarray) -> PackedBatch:
     )
 
 
-def rotate(x_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
-    """Rotary embedding, half-split layout of transformers."""
-    half = x_NHD.shape[-1] // 2
-    turned = torch.cat([-x_NHD[..., half:], x_NHD[..., :half]], dim=-1)
-    return x_NHD * cos_ND[:, None] + turned * sin_ND[:, None]
-
-
-def _cast_once(normed: Tensor) -> Tensor:
-    """Under autocast: in its dtype now, or each of the projections that read it would cast it for itself."""
-    kind = normed.device.type
-    return normed.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else normed
-
-
 def _heads(attention: Any, name: str, x_NE: Tensor) -> Tensor:
     """Queries, keys or values (`q`, `k`, `v`) of one layer, (N, heads, D), before the rotary embedding."""
     x = getattr(attention, f"{name}_proj")(x_NE).view(len(x_NE), -1, attention.head_dim)
@@ -152,7 +142,7 @@ def project(
     layer: Any, hidden_NE: Tensor, cos_ND: Tensor, sin_ND: Tensor, query_from: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Norm and projections: rotated queries (from `query_from` on), rotated keys, plain keys, values."""
-    attention, normed = layer.self_attn, _cast_once(layer.input_layernorm(hidden_NE))
+    attention, normed = layer.self_attn, cast_once(layer.input_layernorm(hidden_NE))
     plain_key, value = _heads(attention, "k", normed), _heads(attention, "v", normed)
     query = _heads(attention, "q", normed[query_from:])
     query = rotate(query, cos_ND[query_from:], sin_ND[query_from:])
@@ -162,7 +152,7 @@ def project(
 def finish(layer: Any, hidden_NE: Tensor, attended_NHD: Tensor) -> Tensor:
     """The rest of one layer: output projection, residual, MLP."""
     hidden = hidden_NE + layer.self_attn.o_proj(attended_NHD.flatten(1))
-    return hidden + layer.mlp(_cast_once(layer.post_attention_layernorm(hidden)))
+    return hidden + layer.mlp(cast_once(layer.post_attention_layernorm(hidden)))
 
 
 def _mixing_weights(
@@ -200,6 +190,7 @@ class Decoder:
         self.layers, self.rotary, self.norm = layers, rotary, norm
         self.project = torch.compile(project, dynamic=True) if compiled else project
         self.finish = torch.compile(finish, dynamic=True) if compiled else finish
+        self.fast = FastLayers(layers, self._reset, compiled)
 
     def forward_sums(self, text_TE: Tensor, sum_SE: Tensor, plan: BatchPlan) -> Tensor:
         """Final, normalised hidden states of the [SUM]s: (S, E).
@@ -212,6 +203,9 @@ class Decoder:
         num_text = len(text_TE)
         hidden = initial = torch.cat([text_TE, sum_SE])
         cos, sin = (x[0] for x in self.rotary(hidden, plan.rotary_position[None]))
+        if plan.flex is not None:
+            return self.norm(self.fast.forward(hidden, cos, sin, plan))
+        assert plan.text is not None and plan.text_mask is not None
         layer: Any
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
@@ -220,13 +214,14 @@ class Decoder:
             scale = float(layer.self_attn.scaling)
             sum_key = plain_key.to(value.dtype) if plan.fixes.position == "alibi-plain-keys" else key
             sum_query = query[-len(plan.label) :]
-            attended = sum_attention(
-                sum_query, sum_key, value, plan.sums, plan.sum_mask, scale, plan.bias, reset
-            )
+            given = (sum_key, value, plan.sums, plan.sum_mask, scale, plan.bias, reset)
+            attended = attend("sums", sum_attention, sum_query, *given)
             if last:
                 hidden = hidden[num_text:]
             else:
-                of_text = text_attention(query[:num_text], key, value, plan.text, plan.text_mask, scale)
+                of_text = attend(
+                    "text", text_attention, query[:num_text], key, value, plan.text, plan.text_mask, scale
+                )
                 attended = torch.cat([of_text, attended])
             hidden = self.finish(layer, hidden, attended)
         return self.norm(hidden)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from repro.backbones.attention import grouped
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.fixes import alibi_bias, reset_ratio
-from repro.backbones.visibility import QueryBlocks, query_blocks
+from repro.backbones.flex import FlexPlan, plan_flex
+from repro.backbones.visibility import QueryBlocks, query_blocks, send
 from repro.prompts.packing import PackedBatch
 
 TEXT_BLOCK = 64  # queries per block; 32 and 128 were within 10 % on 2 CPU cores
@@ -24,16 +26,18 @@ class BatchPlan:
     Attributes:
         tokens: (T,) text token ids.
         rotary_position: (N,) position ids for the rotary embedding ([SUM]s at 0, unrotated, under the fix).
-        text, sums: query blocks; text_mask, sum_mask: their grouped masks.
+        text, sums: query blocks; text_mask, sum_mask: their grouped masks. No text blocks beside `flex`.
         bias: ALiBi bias of the [SUM] scores, or None.
         alpha: reset ratio of every ([SUM], key), or None.
         label: (S,) 0/1, -1 for padding. target_row: (S,) row of the data, -1 for padding.
+        flex: set where text attention is FlexAttention's. Rotary positions and keys of `sums` then stand in
+            the order of its places.
     """
 
     tokens: Tensor
     rotary_position: Tensor
-    text: QueryBlocks
-    text_mask: Tensor
+    text: QueryBlocks | None
+    text_mask: Tensor | None
     sums: QueryBlocks
     sum_mask: Tensor
     bias: Tensor | None
@@ -41,10 +45,17 @@ class BatchPlan:
     label: Tensor
     target_row: Tensor
     fixes: Fixes
+    flex: FlexPlan | None = None
 
 
 def plan_batch(
-    batch: PackedBatch, fixes: Fixes, group: int, n: int, k: int, device: torch.device | str = "cpu"
+    batch: PackedBatch,
+    fixes: Fixes,
+    group: int,
+    n: int,
+    k: int,
+    device: torch.device | str = "cpu",
+    flex: bool = False,
 ) -> BatchPlan:
     """Build the plan of a batch once; every layer uses it.
 
@@ -54,25 +65,30 @@ def plan_batch(
         group: G, query heads per key-value head.
         n, k: of the rows; n sets the middle of the reset range, k the block size for [SUM]s.
         device: of the model.
+        flex: text attention by FlexAttention; the batch must be padded to whole blocks.
     """
-    num_text = len(batch.tokens)
-    text = query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
-    sums = query_blocks(batch, of_sums=True, block=min(MAX_SUM_BLOCK, k)).to(device)
-    position = torch.from_numpy(batch.position).to(device)
+    num_text, device = len(batch.tokens), torch.device(device)
+    flex_plan, place = plan_flex(batch, fixes, device) if flex else (None, None)
+    text = None if flex else query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
+    sums = query_blocks(batch, of_sums=True, block=min(MAX_SUM_BLOCK, k)).to(device, place)
+    position = batch.position
     if fixes.position != "rope":
-        position = torch.cat([position[:num_text], torch.zeros_like(position[num_text:])])
+        position = np.concatenate([position[:num_text], np.zeros_like(position[num_text:])])
+    if place is not None:
+        position = position[np.argsort(place)]
     bias = None if fixes.position == "rope" else grouped(alibi_bias(sums, fixes.alibi_slope), group)
     alpha = None if fixes.reset is None else grouped(reset_ratio(sums, fixes.reset, n), group)
     return BatchPlan(
-        tokens=torch.from_numpy(batch.tokens).to(device),
-        rotary_position=position,
+        tokens=send(batch.tokens, device),
+        rotary_position=send(position, device),
         text=text,
-        text_mask=grouped(text.visible, group),
+        text_mask=None if text is None else grouped(text.visible, group),
         sums=sums,
         sum_mask=grouped(sums.visible, group),
         bias=bias,
         alpha=alpha,
-        label=torch.from_numpy(batch.label).to(device),
+        label=send(batch.label, device),
         target_row=torch.from_numpy(batch.target_row),
         fixes=fixes,
+        flex=flex_plan,
     )

@@ -41,13 +41,18 @@ class QueryBlocks:
     distance: Tensor | None = None
     offset: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> QueryBlocks:
-        """The same blocks on a device."""
-        distance = None if self.distance is None else self.distance.to(device)
-        offset = None if self.offset is None else self.offset.to(device)
-        return QueryBlocks(
-            self.key_index.to(device), self.visible.to(device), self.num_queries, distance, offset
-        )
+    def to(self, device: torch.device, key_place: np.ndarray | None = None) -> QueryBlocks:
+        """The same blocks on a device; with `key_place`, key j of them stands at place key_place[j]."""
+        key = self.key_index if key_place is None else torch.from_numpy(key_place)[self.key_index]
+        distance = None if self.distance is None else send(self.distance, device)
+        offset = None if self.offset is None else send(self.offset, device)
+        return QueryBlocks(send(key, device), send(self.visible, device), self.num_queries, distance, offset)
+
+
+def send(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """To the device; on CUDA through pinned memory, so that nobody waits for the copy."""
+    tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _span(low: np.ndarray, high: np.ndarray, others: int = 0, multiple: int = 1) -> np.ndarray:

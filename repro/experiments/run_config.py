@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from baselines.method import IdMethod
 from repro.backbones.spec import BackboneSpec
 from repro.errors import ConfigError
 from repro.methods.method import BatchSizes, SumMethod
-from repro.methods.numerics import NUMERICS, TRAINER_NUMERICS
+from repro.methods.numerics import TRAINER_NUMERICS, method_numerics
 from repro.prompts.templates import template_for
 from repro.training.settings import TrainingSettings
 
@@ -53,10 +54,12 @@ class RunConfig:
     """One run: a method in a tier on a data set with a seed.
 
     Attributes:
+        method: a [SUM] method reads the tier's n and backbone; an ID-based one brings its own history length
+            and training settings, and shares the tier's targets.
         recipe: `paper` or `tuned` (whose settings the method has).
     """
 
-    method: SumMethod
+    method: SumMethod | IdMethod
     recipe: str
     tier: Tier
     dataset: str
@@ -67,12 +70,33 @@ class RunConfig:
         if self.recipe not in ("paper", "tuned", "control"):
             raise ConfigError("recipe", repr(self.recipe), "paper, tuned or control", "choose one of these")
 
+    @property
+    def training(self) -> TrainingSettings:
+        """Settings of the training loop for this method."""
+        own = self.method.training if isinstance(self.method, IdMethod) else None
+        return own or self.tier.training
+
     def resolved(self) -> dict[str, Any]:
         """Every setting that decides the numbers; `pipeline.py` adds content and device for the run id."""
-        prompt, fixes = self.method.prompt, self.method.fixes
-        return {
+        common = {
             "method": self.method.name,
             "recipe": self.recipe,
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "min_context": self.tier.min_context,
+            "subset": asdict(self.tier.subset),
+            "tier": self.tier.name,
+            "seed": self.seed,
+            "training": self._training() if self.method.trains else None,
+            "numerics": {"method": method_numerics(self.method.name), "trainer": TRAINER_NUMERICS},
+        }
+        if isinstance(self.method, IdMethod):
+            return common | self.method.resolved()
+        return common | self._of_sum_method(self.method)
+
+    def _of_sum_method(self, method: SumMethod) -> dict[str, Any]:
+        prompt, backbone = method.prompt, self.tier.backbone
+        return {
             "k": prompt.k,
             "n": prompt.n,
             "sum_layout": prompt.sum_layout,
@@ -82,24 +106,16 @@ class RunConfig:
             "answers_in_context": prompt.answers_in_context,
             "template": asdict(template_for(self.dataset)),
             "loss": self.tier.loss,
-            "fixes": asdict(fixes),
-            "backbone": self.tier.backbone.name,
-            "backbone_settings": asdict(self.tier.backbone) | {"title": self.tier.backbone.title},
-            "tuning": self.tier.backbone.tuning if self.method.trains else None,
-            "dataset": self.dataset,
-            "protocol": self.protocol,
-            "min_context": self.tier.min_context,
-            "subset": asdict(self.tier.subset),
-            "tier": self.tier.name,
-            "seed": self.seed,
+            "fixes": asdict(method.fixes),
+            "backbone": backbone.name,
+            "backbone_settings": asdict(backbone) | {"title": backbone.title},
+            "tuning": backbone.tuning if method.trains else None,
             "batch_sizes": asdict(self.tier.sizes),
             "compiled": self.tier.compiled,
             "precision": self.tier.training.precision,
-            "training": self._training() if self.method.trains else None,
-            "numerics": {"method": NUMERICS[self.method.name], "trainer": TRAINER_NUMERICS},
         }
 
     def _training(self) -> dict[str, Any]:
-        settings = asdict(self.tier.training)
+        settings = asdict(self.training)
         settings.pop("checkpoint_every_s")  # moves no number
         return settings

@@ -8,13 +8,16 @@ import numpy as np
 import torch
 
 from repro.backbones.fix_settings import Fixes
+from repro.backbones.interval_blocks import BLOCK
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.data.interactions import TRAIN, PreparedData
 from repro.methods.method import BatchSizes, SumMethod
-from repro.prompts.batching import batch_rows, epoch_order
-from repro.prompts.packing import PromptSource, pack_rows
+from repro.prompts.batching import batch_rows, epoch_order, length_buckets
+from repro.prompts.packing import PackedBatch, PromptSource, pack_rows, pad_batch
 from repro.prompts.rows import Rows, build_rows
 from repro.prompts.tokenise import TokenisedItems
+
+NUM_LENGTHS = 4  # padded lengths of a split on CUDA: each is one compilation
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,15 @@ class SumBatches:
         sizes: BatchSizes,
         batch_targets: int,
         group: int,
+        shuffled: bool = True,
     ) -> None:
         self.source, self.rows, self.fixes, self.sizes = source, rows, fixes, sizes
+        self.shuffled = shuffled
         self.batch_targets, self.group = batch_targets, group
         lengths = source.items.lengths[source.data.interactions.item[source.data.user_rows]] + 1
         tokens = np.concatenate([[0], np.cumsum(lengths)])
         self._row_tokens = tokens[rows.stop] - tokens[rows.first]
+        self._lengths: np.ndarray | None = None
 
     @property
     def num_targets(self) -> int:
@@ -82,9 +88,51 @@ class SumBatches:
 
     def load(self, chosen: np.ndarray, device: torch.device | str) -> SumBatch:
         """Pack and plan the chosen rows."""
-        packed = pack_rows(self.source, self.rows, chosen, self.sizes.text_multiple, self.sizes.sum_multiple)
-        plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device)
+        flex = self.whole_blocks(device)
+        packed = self._pack_to_length(chosen) if flex else self._pack(chosen)
+        plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, flex)
         return SumBatch(plan, packed.num_sums, packed.num_tokens, len(packed.position))
+
+    def whole_blocks(self, device: torch.device | str) -> bool:
+        """Whether batches are padded to FlexAttention's blocks: on CUDA, where the length buckets allow it."""
+        return torch.device(device).type == "cuda" and self.sizes.text_multiple % BLOCK == 0
+
+    def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
+        """A micro-batch of every padded length, so that compilation can be done and timed apart."""
+        if not self.whole_blocks(device):
+            return []
+        found: dict[int, np.ndarray] = {}
+        for part in self._sample():
+            found.setdefault(self._padded_length(part), part)
+        return [found[length] for length in sorted(found)]
+
+    def _pack(self, chosen: np.ndarray) -> PackedBatch:
+        return pack_rows(self.source, self.rows, chosen, self.sizes.text_multiple, self.sizes.sum_multiple)
+
+    def _pack_to_length(self, chosen: np.ndarray) -> PackedBatch:
+        packed = pack_rows(self.source, self.rows, chosen, 1, self.sizes.sum_multiple)
+        return pad_batch(packed, self._padded_length(chosen) - len(packed.position), 0)
+
+    def _padded_length(self, chosen: np.ndarray) -> int:
+        """Text and [SUM]s of a micro-batch with padding: one of a few lengths, the shortest that holds it."""
+        if self._lengths is None:
+            self._lengths = length_buckets(
+                np.array([self._length(part) for part in self._sample()]), NUM_LENGTHS
+            )
+        needed = self._length(chosen)
+        fitting = self._lengths[self._lengths >= needed]
+        return int(fitting[0]) if len(fitting) else needed
+
+    def _length(self, chosen: np.ndarray) -> int:
+        """Upper bound on text and [SUM]s of a micro-batch, a multiple of `text_multiple`."""
+        sums = -(-self.count(chosen) // self.sizes.sum_multiple) * self.sizes.sum_multiple
+        tokens = len(self.source.items.instruction) + int(self._row_tokens[chosen].sum()) + sums
+        return -(-tokens // self.sizes.text_multiple) * self.sizes.text_multiple
+
+    def _sample(self) -> list[np.ndarray]:
+        """Micro-batches whose lengths stand for those of all epochs."""
+        wholes = self.epoch(0, 0) if self.shuffled else self.in_order()
+        return [part for whole in wholes for part in self.split(whole)]
 
 
 def batches_of(
@@ -104,4 +152,5 @@ def batches_of(
     prompt = method.prompt if training else method.prompt.test_format()
     fixes = method.fixes if training else method.fixes.at_test()
     rows = build_rows(data, split, prompt.n, prompt.k)
-    return SumBatches(PromptSource(data, items, prompt), rows, fixes, sizes, batch_targets, group)
+    source = PromptSource(data, items, prompt)
+    return SumBatches(source, rows, fixes, sizes, batch_targets, group, shuffled=training)

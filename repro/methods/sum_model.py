@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,21 +11,9 @@ from repro.backbones.loading import Backbone
 from repro.backbones.plan import BatchPlan
 from repro.backbones.sum_token import SumToken
 from repro.methods.sum_batches import SumBatch
+from repro.training.task import ModelOutput
 
 LOSSES = ("vocabulary", "answers")
-
-
-@dataclass(frozen=True)
-class ModelOutput:
-    """Loss summed over targets (padding left out) and, for every target slot, the probability of a like.
-
-    Attributes:
-        loss_sum: () float32.
-        score: (S,) float32 in (0, 1).
-    """
-
-    loss_sum: Tensor
-    score: Tensor
 
 
 class SumModel(nn.Module):
@@ -61,7 +47,8 @@ class SumModel(nn.Module):
         """Loss and scores of one batch; in evaluation mode the scores alone (the loss is then 0)."""
         plan = batch.plan
         hidden, weight = self.hidden_states(plan), self._head[0]
-        with torch.autocast(hidden.device.type, enabled=False):  # scores that differ must not round to ties
+        kind = "cpu" if hidden.is_meta else hidden.device.type  # autocast knows no meta device
+        with torch.autocast(kind, enabled=False):  # scores that differ must not round to ties
             answers = hidden.float() @ weight[self.answer_ids].float().T  # (S, 2): no, yes
         if not self.training:  # scoring: no need for the vocabulary
             return ModelOutput(answers.new_zeros(()), torch.softmax(answers, dim=-1)[:, 1])

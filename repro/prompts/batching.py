@@ -38,3 +38,34 @@ def batch_rows(rows: Rows, batch_targets: int, order: np.ndarray) -> list[np.nda
 def epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
     """(R,) order of rows in an epoch; the same for the same seed and epoch on every machine."""
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+def length_buckets(lengths: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` padded lengths for batches of these lengths, with the least padding in total.
+
+    Each batch is padded to the next bucket. Exact, by dynamic programming over the distinct lengths.
+    Five-number example, lengths 1 1 4 5 5 and 2 buckets: 1 and 5, one token of padding.
+
+    Args:
+        lengths: of a sample of batches; the longest is always a bucket.
+        count: compiled kernels are made per length, so few.
+    """
+    values, times = np.unique(lengths, return_counts=True)
+    number = len(values)
+    heads = np.concatenate([[0], np.cumsum(times)])
+    tokens = np.concatenate([[0], np.cumsum(times * values)])
+    best = np.concatenate([[0.0], np.full(number, np.inf)])  # padding of the first i lengths
+    cuts: list[np.ndarray] = []
+    for _ in range(min(count, number)):
+        # [i, j]: lengths i..j-1 in a bucket of their own, of length values[j - 1]
+        cost = best[:-1, None] + values[None] * (heads[None, 1:] - heads[:-1, None])
+        cost -= tokens[None, 1:] - tokens[:-1, None]
+        cost[np.tri(number, k=-1, dtype=bool)] = np.inf
+        cuts.append(cost.argmin(0))
+        best = np.concatenate([[0.0], cost.min(0)])
+    buckets, stop = [], number
+    for cut in reversed(cuts):
+        if stop:
+            buckets.append(values[stop - 1])
+            stop = int(cut[stop - 1])
+    return np.array(buckets[::-1])

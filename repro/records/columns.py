@@ -53,8 +53,19 @@ def targets_bytes(targets: Targets) -> bytes:
     return _parquet_bytes(pa.table(columns, schema=TARGETS_SCHEMA), {})
 
 
+def storable(score: np.ndarray) -> np.ndarray:
+    """(T,) float32 scores rounded to 16 bits after the leading one, half to even.
+
+    They are rounded before any metric is computed. A quarter of the file's size, for an error of at most
+    8e-6 of a score: an AUC moves only where two scores are closer than that.
+    """
+    bits = np.ascontiguousarray(score, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    bits += 0x3F + ((bits >> 7) & 1)
+    return (bits & 0xFFFFFF80).astype(np.uint32).view(np.float32)
+
+
 def scores_bytes(target: np.ndarray, score: np.ndarray) -> bytes:
-    """Parquet bytes of a scores file, about 3.3 bytes a row where Parquet's defaults take 6 to 10."""
+    """Parquet bytes of a scores file, at most 3.3 bytes a row where Parquet's defaults take 6 to 10."""
     table = pa.table([target.astype(np.int32), score.astype(np.float32)], schema=SCORES_SCHEMA)
     return _parquet_bytes(table, {"score": "BYTE_STREAM_SPLIT"})
 

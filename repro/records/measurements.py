@@ -1,4 +1,4 @@
-"""Measurements that are not training runs: <root>/timing, flops and bahe, each {"environment", "rows"}."""
+"""Measurements that are not training runs: <root>/<kind>/*.json, each {"environment", "rows"}."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from repro.records.schema import (
     validate,
 )
 
-Kind = Literal["timing", "flops", "bahe"]
+Kind = Literal["timing", "flops", "bahe", "baseline_speed"]
 # Null: not measured here or does not apply (MFU of an unknown device). A failure is named, never a number.
 Measured = NonNegative | Literal["out_of_memory"] | None
 
@@ -49,6 +49,35 @@ class TimingRow(Section):
     mfu: Measured  # share of the device's peak
 
 
+class PromptDetail(Section):
+    """What a row's prompts hold, per target; closed-form rows of prompt methods have it."""
+
+    prompts: NonNegative
+    interactions: NonNegative
+    tokens_text: NonNegative  # text and answers that are processed, without instruction and [SUM]
+    tokens_instruction: NonNegative  # processed: once per forward pass
+    tokens_raw: NonNegative  # bare item texts
+    tokens_templated: NonNegative  # with template, answers, one instruction per prompt, [SUM]
+    tokens_padded: NonNegative  # processed, text and [SUM]s rounded up to the tier's multiples
+    tokens_bucketed: NonNegative  # processed, rounded up to one of a few lengths (CUDA)
+    visible_pairs: NonNegative  # (query, key) pairs per layer
+    computed_pairs: NonNegative  # pairs of the banded attention, in a sample of batches
+    longest_prompt: Positive  # tokens, not per target
+    targets: Positive  # in the training split, not per target
+    kept_bytes_per_token: NonNegative | None  # what autograd keeps; null where the step was not counted
+    forward_parts: dict[str, NonNegative]  # FLOPs by part
+    train_parts: dict[str, NonNegative]
+
+
+class LengthDetail(Section):
+    """A row at one text length."""
+
+    text_tokens: Positive
+    behaviours: Positive | None  # vectors that BAHE's upper layers read; null for LLM-CTR
+    layer_cut: Share | None  # share of layers frozen; null for LLM-CTR
+    table_flops_per_behaviour: NonNegative | None  # encoding one behaviour once, outside training
+
+
 class FlopsRow(Section):
     """Cost of one target by one counter."""
 
@@ -62,6 +91,8 @@ class FlopsRow(Section):
     forward_flops_per_target: NonNegative  # one multiply-add = 2
     train_flops_per_target: NonNegative | None  # null: the counter counts forward only
     ratio_to_sw: NonNegative | None  # this row's cost over the sliding window's; null without a partner
+    prompt: PromptDetail | None = None
+    length: LengthDetail | None = None
 
 
 class BaheRow(Section):
@@ -81,7 +112,32 @@ class BaheRow(Section):
     table_build_s: Measured
 
 
-ROWS: dict[str, type[Section]] = {"timing": TimingRow, "flops": FlopsRow, "bahe": BaheRow}
+class BaselineSpeedRow(Section):
+    """Training speed of one program's DIN, alone in its process."""
+
+    device: str
+    threads: Positive
+    program: Literal["ours", "fuxictr", "fuxictr-batches-ready", "deepctr-torch"]
+    dataset: Name
+    protocol: Name
+    n: Positive  # past interactions per target
+    batch: Positive  # targets per optimiser step
+    repeat: Count  # from 0
+    whole_epoch: bool  # all training targets instead of a part
+    targets: Positive  # trained on
+    prepare_s: NonNegative  # from the loaded data set to the program's own input, and building the model
+    train_s: NonNegative  # batches, forward, backward, optimiser
+    targets_per_s: NonNegative
+    loaded_gib: NonNegative  # peak resident memory once the data set is loaded
+    peak_gib: NonNegative  # peak resident memory in the end
+
+
+ROWS: dict[str, type[Section]] = {
+    "timing": TimingRow,
+    "flops": FlopsRow,
+    "bahe": BaheRow,
+    "baseline_speed": BaselineSpeedRow,
+}
 
 
 @dataclass(frozen=True)

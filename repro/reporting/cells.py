@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from repro.methods.numerics import NUMERICS, TRAINER_NUMERICS
+from repro.methods.numerics import TRAINER_NUMERICS, method_numerics
 from repro.records.run_id import canonical_json
 from repro.records.schema import OK, is_stale
 from repro.records.store import Run
@@ -122,10 +122,11 @@ def build_cells(runs: Iterable[Run]) -> list[Cell]:
 
 def stale(run: Run) -> bool:
     """Whether the run's numerics are not the current ones; a method without a number here is never stale."""
-    config = run.record["config"]
-    if config["method"] not in NUMERICS:
+    try:
+        current = method_numerics(run.record["config"]["method"])
+    except KeyError:
         return False
-    return is_stale(run.record, {"method": NUMERICS[config["method"]], "trainer": TRAINER_NUMERICS})
+    return is_stale(run.record, {"method": current, "trainer": TRAINER_NUMERICS})
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

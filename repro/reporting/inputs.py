@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repro.records.measurements import Kind, Measurement, list_measurements
 from repro.records.schema import (
     Count,
     Environment,
@@ -19,7 +20,16 @@ from repro.records.schema import (
     validate,
 )
 from repro.records.store import Run, RunStore
-from repro.reporting.references import PaperScore, PaperStatistics, paper_scores, paper_statistics
+from repro.reporting.baseline_trials import load_baseline_trials
+from repro.reporting.references import (
+    PaperScore,
+    PaperStatistics,
+    PublishedScore,
+    paper_hours,
+    paper_scores,
+    paper_statistics,
+    published_baselines,
+)
 from repro.reporting.trials import load_trials
 
 COMMITTED, YOURS = "committed", "yours"
@@ -58,6 +68,9 @@ class Inputs:
         runs: by origin, "committed" or "yours"; every status.
         statistics: by origin, rows as in `StatisticsRow` plus their file's `environment`, in file order.
         trials: settings tried before the runs, by file, as in `trials.Trial`.
+        flops, timing: measurement files by origin.
+        paper_hours: DTI's Table 3, by (data set, method, k).
+        baseline_trials: the same for ID-based models, as in `baseline_trials.BaselineTrial`.
     """
 
     runs: dict[str, list[Run]]
@@ -65,6 +78,11 @@ class Inputs:
     trials: dict[str, dict[str, Any]]
     paper_scores: dict[tuple[str, str, int], PaperScore]
     paper_statistics: dict[str, PaperStatistics]
+    baseline_trials: dict[str, dict[str, Any]]
+    flops: dict[str, list[Measurement]]
+    timing: dict[str, list[Measurement]]
+    paper_hours: dict[tuple[str, str, int], float]
+    published_baselines: dict[tuple[str, str, str], PublishedScore]
 
 
 def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -> Inputs:
@@ -98,7 +116,20 @@ def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -
         trials=load_trials(results_dir),
         paper_scores=paper_scores(reference_dir),
         paper_statistics=paper_statistics(reference_dir),
+        baseline_trials=load_baseline_trials(results_dir),
+        flops=_measurements("flops", results_dir, runs_dir),
+        timing=_measurements("timing", results_dir, runs_dir),
+        paper_hours=paper_hours(reference_dir),
+        published_baselines=published_baselines(reference_dir),
     )
+
+
+def _measurements(kind: Kind, results_dir: Path, runs_dir: Path | None) -> dict[str, list[Measurement]]:
+    """Files of a kind by origin; a user's file with the very rows of the committed one is left out."""
+    committed = list_measurements(results_dir, kind)
+    known = {each.path.name: each.rows for each in committed}
+    own = list_measurements(runs_dir, kind) if runs_dir is not None else []
+    return {COMMITTED: committed, YOURS: [each for each in own if known.get(each.path.name) != each.rows]}
 
 
 def _statistics(root: Path) -> list[dict[str, Any]]:

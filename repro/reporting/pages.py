@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from repro.reporting import figure2, table1, table2
+from repro.reporting import baselines, figure2, table1, table2
 from repro.reporting.formatting import table
 from repro.reporting.inputs import Inputs
 
@@ -28,6 +28,7 @@ class Page:
 
 
 PAGES: dict[str, Page] = {
+    "baselines": Page("ID-based models and the floor", baselines.render, baselines.state),
     "table1": Page("AUC, log loss and F1 of SW, DTI- and DTI (DTI, Table 1)", table1.render, table1.state),
     "table2": Page("Statistics of the data sets (DTI, Table 2)", table2.render, table2.state),
     "figure2": Page("AUC against k (DTI, Figure 2)", figure2.render, figure2.state),

@@ -37,6 +37,15 @@ class PaperStatistics:
     sparsity: float
 
 
+@dataclass(frozen=True)
+class PublishedScore:
+    """One published result of an ID-based model."""
+
+    auc: float
+    log_loss: float
+    source: str
+
+
 def paper_dataset(dataset: str) -> tuple[str, str]:
     """The paper's data set to set beside ours, and the words for its columns, e.g. ("ml-1m", "paper, 8B")."""
     if dataset in PAPER_DATASETS:
@@ -71,6 +80,33 @@ def paper_statistics(folder: Path) -> dict[str, PaperStatistics]:
         return row["dataset"], PaperStatistics(users, items, samples, float(row["sparsity"]))
 
     return _read(folder / "dti_table2.csv", read)
+
+
+def published_baselines(folder: Path) -> dict[tuple[str, str, str], PublishedScore]:
+    """Published results of ID-based models by (data set, protocol, method).
+
+    Raises:
+        DataError: as `paper_scores`.
+    """
+
+    def read(row: Mapping[str, str]) -> tuple[tuple[str, str, str], PublishedScore]:
+        values = PublishedScore(float(row["auc"]), float(row["log_loss"]), row["source"])
+        return (row["dataset"], row["protocol"], row["method"]), values
+
+    return _read(folder / "published_baselines.csv", read)
+
+
+def paper_hours(folder: Path) -> dict[tuple[str, str, int], float]:
+    """Training hours until convergence of DTI's Table 3 by (data set, method, k); SW has k = 1.
+
+    Raises:
+        DataError: as `paper_scores`.
+    """
+
+    def read(row: Mapping[str, str]) -> tuple[tuple[str, str, int], float]:
+        return (row["dataset"], row["method"], int(row["k"])), float(row["hours"])
+
+    return _read(folder / "dti_table3.csv", read)
 
 
 def _read(path: Path, read: Callable[[Mapping[str, str]], tuple[Key, Value]]) -> dict[Key, Value]:

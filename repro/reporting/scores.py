@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from repro.evaluation.intervals import Draws, Interval, draw_metric, interval, p
 from repro.evaluation.metrics import evaluate_scores
 from repro.records.store import RECORD_FILE, SCORES_FILE, Run
 
+Metric = Literal["auc", "gauc"]
 TOLERANCE = 1e-6  # relative and absolute, between a record's metric and the one that its scores give
 
 
@@ -69,13 +71,13 @@ def run_digest(run: Run) -> str:
     return run_scores(run).digest[:10]
 
 
-def auc_draws(runs: Sequence[Run]) -> Draws:
-    """AUC of ok runs (the seeds of one configuration) on resampled users, one column per run.
+def metric_draws(runs: Sequence[Run], metric: Metric = "auc") -> Draws:
+    """AUC or GAUC of ok runs (the seeds of one configuration) on resampled users, one column per run.
 
     Raises:
         RecordError: as `run_scores`. DataError: too few users or classes for a bootstrap.
     """
-    draws = [_draws(run_scores(run)) for run in runs]
+    draws = [_draws(run_scores(run), metric) for run in runs]
     return Draws(
         observed=np.concatenate([each.observed for each in draws]),
         drawn=np.hstack([each.drawn for each in draws]),
@@ -87,7 +89,12 @@ def auc_draws(runs: Sequence[Run]) -> Draws:
 
 def auc_interval(runs: Sequence[Run]) -> Interval:
     """Bootstrap interval of the mean AUC over users and seeds."""
-    return interval(auc_draws(runs))
+    return interval(metric_draws(runs))
+
+
+def difference(runs: Sequence[Run], others: Sequence[Run], metric: Metric = "auc") -> Interval:
+    """Metric of a method minus that of another one on the same targets, paired over users."""
+    return paired_difference(metric_draws(runs, metric), metric_draws(others, metric))
 
 
 def compare(runs: Sequence[Run], others: Sequence[Run]) -> Comparison:
@@ -98,7 +105,7 @@ def compare(runs: Sequence[Run], others: Sequence[Run]) -> Comparison:
     chosen = (shared[0], shared[0]) if shared else (min(seeds), min(other_seeds))
     first, second = run_scores(seeds[chosen[0]]), run_scores(other_seeds[chosen[1]])
     return Comparison(
-        paired_difference(auc_draws(runs), auc_draws(others)),
+        difference(runs, others),
         delong_test(first.label, first.score, second.score),
         chosen,
     )
@@ -111,5 +118,5 @@ def _metrics(scores: RunScores) -> dict[str, float | int | None]:
 
 
 @lru_cache(maxsize=1024)
-def _draws(scores: RunScores) -> Draws:
-    return draw_metric(scores.label, [scores.score], scores.group)
+def _draws(scores: RunScores, metric: Metric) -> Draws:
+    return draw_metric(scores.label, [scores.score], scores.group, metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +16,16 @@ from repro.reporting.inputs import ORIGINS, Inputs
 KS = (5, 10, 20, 30, 40, 50)
 SW, DTI_MINUS, DTI, ZERO_SHOT = "sw", "dti-minus", "dti", "zero-shot"
 METHOD_TITLES = {SW: "SW", DTI_MINUS: "DTI-", DTI: "DTI"}
+FLOOR = "rates"
+# Rows for reference, above the table's own: the floor first; `rates-20` and the like belong to the floor.
 REFERENCE_TITLES = {
-    ZERO_SHOT: "Zero-shot",
-    "rates": "Like rates, no LLM",
+    FLOOR: "Like rates",
     "din": "DIN",
     "sasrec": "SASRec",
     "dcnv2": "DCNv2",
     "sim": "SIM",
     "gru4rec": "GRU4Rec",
+    ZERO_SHOT: "Zero-shot",
 }
 RECIPES = ("paper", "tuned")  # "control" runs belong to other pages
 
@@ -99,11 +102,13 @@ class Section:
         return ((SW, 1), *((m, k) for m in (DTI_MINUS, DTI) if m in methods for k in ks))
 
     def rows(self, origin: str) -> list[Row]:
-        """References with records, then every slot: one row per cell, or one that was not run."""
+        """The floor, references with records, then every slot: a row per cell, or one that was not run."""
         rows: list[Row] = []
-        for method in REFERENCE_TITLES:
+        for method in self._reference_methods(origin):
             found = [cell for cell in self.references[origin] if cell.method == method]
             rows += [Row((method, c.k), _label(c, found, self.key), c) for c in found]
+            if method == FLOOR and not found:
+                rows.append(Row((FLOOR, None), REFERENCE_TITLES[FLOOR], None))
         for method, k in self.slots():
             found = [cell for cell in self.cells[origin] if (cell.method, cell.k) == (method, k)]
             everywhere = [cell for cell in self.all_cells if (cell.method, cell.k) == (method, k)]
@@ -111,6 +116,10 @@ class Section:
             if not found:
                 rows.append(Row((method, k), f"{METHOD_TITLES[method]}, k = {k}", None))
         return rows
+
+    def _reference_methods(self, origin: str) -> list[str]:
+        present = {cell.method for cell in self.references[origin]} | {FLOOR}
+        return sorted(present, key=lambda method: (list(REFERENCE_TITLES).index(_family(method)), method))
 
     def _own(self, cell: Cell) -> bool:
         return cell.config["recipe"] == self.key.recipe
@@ -167,7 +176,7 @@ def _borrowed_sw(key: SectionKey, cells: Iterable[Cell]) -> list[Cell]:
 
 def _is_reference(cell: Cell, key: SectionKey) -> bool:
     """Whether the cell was tested on the section's targets, with the section's LLM and n if it has an LLM."""
-    if cell.method not in REFERENCE_TITLES:
+    if _family(cell.method) not in REFERENCE_TITLES:
         return False
     other = _key(cell)
     shared = ["tier", "dataset", "protocol", "data_sha256", "test_targets"]
@@ -175,10 +184,21 @@ def _is_reference(cell: Cell, key: SectionKey) -> bool:
     return all(getattr(other, name) == getattr(key, name) for name in shared)
 
 
+def _family(method: str) -> str:
+    """`rates-20`, the floor with an LLM's knowledge of the user, is of the family `rates`."""
+    return re.sub(rf"^{FLOOR}-\d+$", FLOOR, method)
+
+
+def reference_title(method: str, n: int | None) -> str:
+    """Row name of a method that is no [SUM] method, without its n unless that is what it is named after."""
+    title = REFERENCE_TITLES[_family(method)]
+    return title if method in REFERENCE_TITLES else f"{title} of the last {n}"
+
+
 def _label(cell: Cell, variants: Sequence[Cell], key: SectionKey, shown: Sequence[Cell] | None = None) -> str:
     """Row name, with whatever tells the cell from its variants, and from those `shown` in the same table."""
     config = cell.config
-    parts = [METHOD_TITLES.get(cell.method) or REFERENCE_TITLES[cell.method]]
+    parts = [METHOD_TITLES.get(cell.method) or reference_title(cell.method, config["n"])]
     if cell.method in METHOD_TITLES:
         parts.append(f"k = {cell.k}")
     elif config["n"] is not None and config["n"] != key.n:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from repro.evaluation.intervals import LEVEL, NUM_DRAWS
 from repro.evaluation.metrics import F1_THRESHOLD
-from repro.reporting.claims import NO_LOSS_DATASETS, claims, detectable, no_loss_text
+from repro.reporting.claims import MIN_SEEDS, NO_LOSS_DATASETS, claims, detectable, no_loss_text
+from repro.reporting.floor import floor_table
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
@@ -73,6 +74,9 @@ def _legend() -> str:
         "precision, compile state and batch sizes are the same on both sides.",
         "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over all rows of the table; "
         "DeLong's test, which takes targets as independent, stands beside them for the first seed of both.",
+        "Like rates": "the floor: a logistic regression on three like rates known before the target, no "
+        "model of taste ([baselines](baselines.md)). No row is called good that is not clearly above it: the "
+        f"intervals of both differences, AUC and GAUC, above 0 with at least {MIN_SEEDS} seeds.",
         "Columns with 8B": "the paper's, for Llama-3.1-8B-Instruct; it states neither seeds nor intervals.",
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
@@ -94,6 +98,7 @@ def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], Paper
         suffix = f", {origin}" if YOURS in section.origins else ""
         blocks += [f"### Scores{suffix}", _scores(lines, column, source)]
         blocks += [f"### Differences to SW{suffix}", _differences(section, lines)]
+        blocks += [f"### Above the floor{suffix}", floor_table(lines)]
         blocks.append(claims(section.key.dataset, lines))
         cells = [(line.row.label, line.row.cell) for line in lines if line.row.cell is not None]
         blocks += [f"### Runs{suffix}", runs_table(cells)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,18 +21,25 @@ from repro.training.checkpoint import (
     CheckpointFolder,
     load_snapshot,
     snapshot,
-    trained_parameters,
 )
 from repro.training.clocks import Clocks
 from repro.training.interrupts import interrupts_held_back
+from repro.training.optimizer import cosine_with_warmup, make_optimizer
+from repro.training.prefetch import loaded
 from repro.training.progress import RunProgress
 from repro.training.seeds import random_state, restore_random_state
 from repro.training.settings import TrainingSettings
-from repro.training.task import Batches, Task
+from repro.training.task import Batch, Batches, CompiledBatches, Task
+
+STRETCH_S = 1.0  # on CUDA: seconds of steps between two looks at the losses, which wait for the device
 
 
 class DivergedError(Exception):
-    """A loss, gradient or score is not finite; of the first two raised before the optimiser steps."""
+    """A loss, gradient or score is not finite.
+
+    Of the first two raised before the optimiser steps; on CUDA within a stretch of steps, before anything
+    of it is saved or scored.
+    """
 
 
 @dataclass
@@ -67,14 +75,6 @@ class Progress:
         return self.best_epoch >= 0 and len(self.history) - 1 - self.best_epoch >= patience
 
 
-def cosine_with_warmup(step: int, total: int, warmup_share: float) -> float:
-    """Factor on the learning rate: linear to 1 over the warm-up, then half a cosine down to 0 at `total`."""
-    warmup = math.ceil(total * warmup_share)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
-
-
 class Trainer:
     """Trains one task; resumes from its checkpoint folder when there is one.
 
@@ -98,7 +98,7 @@ class Trainer:
         mixed = "bf16" if settings.precision == "bf16" else "no"
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
         self.device = self.accelerator.device
-        self.optimizer = _optimizer(task, settings)
+        self.optimizer = make_optimizer(task.model, settings)
         self.model, self.prepared_optimizer = self.accelerator.prepare(task.model, self.optimizer)
         # Epochs may differ where a row is larger than a batch: their number then depends on the order.
         batches = [len(task.train.epoch(seed, epoch)) for epoch in range(settings.max_epochs)]
@@ -108,6 +108,8 @@ class Trainer:
         self.show = RunProgress(title, self.total_steps, quiet=not self.accelerator.is_main_process)
         self._best: dict[str, torch.Tensor] | None = None
         self._saved_at = time.perf_counter()
+        self._unread: list[tuple[int, torch.Tensor]] = []  # (step, its sums): losses not looked at yet
+        self._shown_loss = math.nan
 
     def train(self) -> Progress:
         """Train to the end and restore the best epoch's parameters.
@@ -121,6 +123,7 @@ class Trainer:
         with self.show:
             self._resume()
             try:
+                self.warm_up()
                 while self.progress.epoch < self.settings.max_epochs:
                     if self.progress.stalled(self.settings.patience):
                         break
@@ -133,6 +136,25 @@ class Trainer:
             load_snapshot(self.accelerator.unwrap_model(self.model), self._best)
         return self.progress
 
+    def warm_up(self) -> None:
+        """Compile for every padded length before the first step, on a clock of its own; trains nothing."""
+        train, validation = self.task.train, self.task.validation
+        keys = train.warm_up(self.device) if isinstance(train, CompiledBatches) else []
+        if not keys or self.progress.epoch >= self.settings.max_epochs:
+            return
+        drawn = random_state()
+        with interrupts_held_back(), self.clocks.run("compile"):
+            self.model.train()
+            for batch in loaded(train, keys, self.device):
+                self.accelerator.backward(self.model(batch).loss_sum)
+                self.prepared_optimizer.zero_grad(set_to_none=True)
+            if isinstance(validation, CompiledBatches):
+                model = self.accelerator.unwrap_model(self.model).eval()
+                with torch.inference_mode():
+                    for batch in loaded(validation, validation.warm_up(self.device), self.device):
+                        model(batch)
+        restore_random_state(drawn)
+
     def scores(self, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
         """Target rows, ascending, and their scores: ((n,) int64, (n,) float32).
 
@@ -143,14 +165,14 @@ class Trainer:
         model = self.accelerator.unwrap_model(self.model).eval()
         mine = batches.in_order()[self.accelerator.process_index :: self.accelerator.num_processes]
         rows: list[np.ndarray] = []
-        scores: list[np.ndarray] = []
-        with torch.inference_mode():
-            for key in [part for whole in mine for part in batches.split(whole)]:
-                batch = batches.load(key, self.device)
-                score = model(batch).score
+        scores: list[torch.Tensor] = []
+        parts = [part for whole in mine for part in batches.split(whole)]
+        with torch.inference_mode(), closing(loaded(batches, parts, self.device)) as stream:
+            for batch in stream:
+                scores.append(model(batch).score[: batch.num_targets].float())
                 rows.append(batch.target_row)
-                scores.append(score[: batch.num_targets].float().cpu().numpy())
-        pairs = gather_object([(np.concatenate(rows), np.concatenate(scores))] if rows else [])
+        on_host = torch.cat(scores).cpu().numpy() if rows else None
+        pairs = gather_object([(np.concatenate(rows), on_host)] if rows else [])
         row = np.concatenate([pair[0] for pair in pairs])
         score_ = np.concatenate([pair[1] for pair in pairs])
         if not np.isfinite(score_).all():
@@ -165,19 +187,33 @@ class Trainer:
         return evaluate_scores(self.task.label[row], score, self.task.group[row])
 
     def _epoch(self) -> None:
-        progress, settings = self.progress, self.settings
+        progress, train = self.progress, self.task.train
         processes, index = self.accelerator.num_processes, self.accelerator.process_index
-        keys = self.task.train.epoch(self.seed, progress.epoch)
+        keys = train.epoch(self.seed, progress.epoch)
+        groups = [keys[i : i + processes] for i in range(progress.batch * processes, len(keys), processes)]
+        mine = [group[min(index, len(group) - 1)] for group in groups]
         self.model.train()
-        while progress.batch * processes < len(keys):
-            group = keys[progress.batch * processes : (progress.batch + 1) * processes]
-            with interrupts_held_back(), self.clocks.run("train"):
-                self._step(group[min(index, len(group) - 1)], counts=index < len(group))
-            if time.perf_counter() - self._saved_at > settings.checkpoint_every_s:
-                self._save()
+        parts = [part for key in mine for part in train.split(key)]
+        with closing(loaded(train, parts, self.device)) as stream:
+            steps = iter(zip(mine, groups, strict=True))
+            while progress.batch * processes < len(keys):
+                with interrupts_held_back(), self.clocks.run("train"):
+                    self._stretch(steps, stream)
+                if time.perf_counter() - self._saved_at > self.settings.checkpoint_every_s:
+                    self._save()
         metrics = self.evaluate(self.task.validation)
         with interrupts_held_back():
             self._finish_epoch(metrics)
+
+    def _stretch(self, steps: Iterator[tuple[Any, Any]], stream: Iterator[Batch]) -> None:
+        """One step on a CPU; on CUDA a second of them, queued without waiting for the device."""
+        begin, index = time.perf_counter(), self.accelerator.process_index
+        for key, group in steps:
+            total = sum(self.task.train.count(each) for each in group)
+            self._step(key, index < len(group), total, stream)
+            if self.device.type != "cuda" or time.perf_counter() - begin > STRETCH_S:
+                break
+        self._read_losses()
 
     def _finish_epoch(self, metrics: dict[str, Any]) -> None:
         progress = self.progress
@@ -202,52 +238,69 @@ class Trainer:
         progress.epoch, progress.batch, progress.loss_sum, progress.targets = progress.epoch + 1, 0, 0.0, 0
         self._save()
 
-    def _step(self, key: Any, counts: bool) -> None:
+    def _step(
+        self, key: Any, counts: bool, total: int | None = None, stream: Iterator[Batch] | None = None
+    ) -> None:
         """One optimiser step: loss = sum over the targets of all processes / their number.
 
         Args:
             key: of the batch.
             counts: False where the last step has too few batches for all processes: this process then goes
                 through the motions with weight zero, so that the others' gradients can be reduced.
+            total: targets of all processes; None: those of the batch.
+            stream: of loaded micro-batches; None: they are loaded here.
         """
-        progress, settings = self.progress, self.settings
-        total = int(self._sum(self.task.train.count(key) if counts else 0)[0])
+        progress, settings, train = self.progress, self.settings, self.task.train
+        total = train.count(key) if total is None else total
         factor = cosine_with_warmup(progress.step, self.total_steps, settings.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
-        parts, loss_value, tokens, padded = self.task.train.split(key), 0.0, 0, 0
-        for number, part in enumerate(parts):
-            with self.clocks.run("data", inside="train"):
-                batch = self.task.train.load(part, self.device)
+        parts, losses, tokens, padded = train.split(key), [], 0, 0
+        stream = loaded(train, parts, self.device) if stream is None else stream
+        # A thread builds batches for CUDA: what the device waits for them is part of training.
+        on_clock = self.device.type != "cuda"
+        for number in range(len(parts)):
+            with self.clocks.run("data", inside="train") if on_clock else nullcontext():
+                batch = next(stream)
             last = number == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 loss_sum = self.model(batch).loss_sum * float(counts)
                 self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
-            loss_value += float(loss_sum.detach())
+            losses.append(loss_sum.detach().double())
             tokens += batch.num_tokens * counts
             padded += batch.num_padded_tokens * counts
-        loss_value, *sizes = self._sum(loss_value, tokens, padded)
-        tokens, padded = int(sizes[0]), int(sizes[1])
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm))
-        if not math.isfinite(loss_value) or not math.isfinite(norm):
-            raise DivergedError(f"loss {loss_value}, gradient norm {norm} at step {progress.step}")
+        sums = self._sum(torch.stack(losses).sum(), tokens, padded)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self._unread.append((progress.step, torch.cat([sums, norm.detach().double()[None]])))
+        if self.device.type != "cuda":
+            self._read_losses()
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad(set_to_none=True)
         progress.batch += 1
         progress.step += 1
-        progress.loss_sum += loss_value
         progress.targets += total
-        if progress.epoch == 0:
-            progress.tokens_raw += tokens
-            progress.tokens_padded += padded
-        self.show.step(loss_value / total, total, tokens)
+        self.show.step(self._shown_loss / total, total, tokens * self.accelerator.num_processes)
 
-    def _sum(self, *values: float) -> list[float]:
-        """Each value summed over all processes, so that all of them take the same decisions."""
-        if self.accelerator.num_processes == 1:
-            return list(values)
-        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
-        return self.accelerator.reduce(mine, "sum").tolist()
+    def _sum(self, loss: torch.Tensor, *counts: int) -> torch.Tensor:
+        """Loss and counts, float64 on the device, summed over all processes."""
+        fill = {"dtype": torch.float64, "device": self.device}  # filled there: nothing is copied
+        mine = torch.stack([loss, *(torch.full((), float(count), **fill) for count in counts)])
+        return mine if self.accelerator.num_processes == 1 else self.accelerator.reduce(mine, "sum")
+
+    def _read_losses(self) -> None:
+        """Wait for the device and take up the losses of the steps since the last time."""
+        unread, self._unread = self._unread, []
+        for (step, _), sums in zip(
+            unread, torch.stack([s for _, s in unread]).tolist() if unread else (), strict=True
+        ):
+            loss, tokens, padded, norm = sums
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise DivergedError(f"loss {loss}, gradient norm {norm} at step {step}")
+            self.progress.loss_sum += loss
+            self._shown_loss = loss
+            if self.progress.epoch == 0:
+                self.progress.tokens_raw += int(tokens)
+                self.progress.tokens_padded += int(padded)
 
     def _save(self) -> None:
         self._saved_at = time.perf_counter()
@@ -280,14 +333,3 @@ class Trainer:
         self.clocks.seconds = dict(progress.seconds)
         self.show.resume(progress.step)
         self.show.event(f"going on from step {progress.step} of {self.total_steps}")
-
-
-def _optimizer(task: Task, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW; matrices decay, vectors (norms, biases, the [SUM] embedding) do not."""
-    parameters = list(trained_parameters(task.model).values())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 
-class Output(Protocol):
-    """What a model returns."""
+@dataclass(frozen=True)
+class ModelOutput:
+    """Loss summed over targets (padding left out) and, for every target slot, the probability of a like.
 
-    @property
-    def loss_sum(self) -> Tensor:
-        """() loss summed over the batch's targets."""
+    Attributes:
+        loss_sum: () float32.
+        score: (S,) float32 in (0, 1), padding last.
+    """
 
-    @property
-    def score(self) -> Tensor:
-        """(S,) probability of a like per target slot, padding last."""
+    loss_sum: Tensor
+    score: Tensor
 
 
 class Batch(Protocol):
@@ -65,12 +66,20 @@ class Batches(Protocol):
         """Build one batch."""
 
 
+@runtime_checkable
+class CompiledBatches(Batches, Protocol):
+    """Batches of few padded lengths, for which a model is compiled."""
+
+    def warm_up(self, device: torch.device | str) -> list[Any]:
+        """Keys of micro-batches that hold every padded length; none where nothing is compiled."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One method on one data set.
 
     Attributes:
-        model: called with a batch, returns an `Output`. Parameters with `requires_grad` are trained.
+        model: called with a batch, returns a `ModelOutput`. Parameters with `requires_grad` are trained.
         train, validation, test: batches; the target sets are the same for every method.
         label: (N,) labels of the prepared data, indexed by `target_row`.
         group: (N,) users of the prepared data.

@@ -169,7 +169,7 @@ def numerics() -> Iterator[None]:
     """Numerics of these tests, so that raising the real ones changes no golden page."""
     with pytest.MonkeyPatch.context() as patch:
         methods = ("zero-shot", "sw", "dti-minus", "dti")
-        patch.setattr(cells, "NUMERICS", dict.fromkeys(methods, CURRENT["method"]))
+        patch.setattr(cells, "method_numerics", dict.fromkeys(methods, CURRENT["method"]).__getitem__)
         patch.setattr(cells, "TRAINER_NUMERICS", CURRENT["trainer"])
         yield
 

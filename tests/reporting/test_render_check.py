@@ -51,7 +51,7 @@ def test_rendering_twice_gives_the_same_bytes(reported):
     before = contents()
     render_all(reported.results, None, reported.reports)
     assert contents() == before
-    assert set(before) == {"README.md", "table1.md", "table2.md"} | {
+    assert set(before) == {"README.md", "baselines.md", "table1.md", "table2.md"} | {
         f"figure2.{kind}" for kind in ("md", "png", "svg", "json")
     }
 

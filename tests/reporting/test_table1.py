@@ -36,8 +36,12 @@ def table(text, heading, number=0):
     return {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[2:]}
 
 
+NO_LLM = {"backbone": None, "backbone_settings": None, "tuning": None, "k": None, "fixes": None}
+
+
 def small_world(world):
-    """What the golden page shows: seeds, a failure, an unequal device, rows not run, a tuned row."""
+    """What the golden page shows: floor, seeds, failure, an unequal device, rows not run, a tuned row."""
+    world.add(0.5, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
     world.add(0.05, method="zero-shot", tuning=None, training=None, record=UNTRAINED)
     for seed in range(3):
         world.add(0.6, seed=seed)
@@ -62,8 +66,8 @@ def test_13_rows_in_the_papers_order_after_the_references(world):
     rows = table(page(world), "Scores")
     ks = (5, 10, 20, 30, 40, 50)
     expected = ["SW, k = 1", *(f"DTI-, k = {k}" for k in ks), *(f"DTI, k = {k}" for k in ks)]
-    assert list(rows) == ["Zero-shot", *expected]
-    assert [row["AUC"] for row in rows.values()].count("not run") == 12
+    assert list(rows) == ["Like rates", "Zero-shot", *expected]
+    assert [row["AUC"] for row in rows.values()].count("not run") == 13
 
 
 def test_without_records_it_says_not_run(world):
@@ -139,12 +143,12 @@ def test_variants_of_a_row_are_lines_of_their_own_with_what_differs(world):
 
 def test_references_need_the_same_test_targets_and_backbone(world):
     world.add()
-    no_llm = {"backbone": None, "backbone_settings": None, "tuning": None, "k": None, "fixes": None}
-    world.add(0.4, method="din", n=20, **no_llm)
-    world.add(0.4, method="sasrec", n=10, **no_llm, record={"data.sha256": "9" * 64})
+    world.add(0.4, method="din", n=20, **NO_LLM)
+    world.add(0.4, method="sasrec", n=10, **NO_LLM, record={"data.sha256": "9" * 64})
     world.add(0.05, method="zero-shot", tuning=None, backbone="another", record=UNTRAINED)
     rows = table(page(world), "Scores")
-    assert [name for name in rows if "k =" not in name] == ["DIN, n = 20"]
+    assert [name for name in rows if "k =" not in name] == ["Like rates", "DIN, n = 20"]
+    assert rows["Like rates"]["AUC"] == "not run"
 
 
 def test_committed_and_yours_stand_beside_each_other_and_are_never_pooled(world):
@@ -163,7 +167,7 @@ def test_rows_of_both_sides_are_merged_in_the_tables_order(world):
     world.add(0.4, method="dti", k=50, window="tokens", own=True)
     world.add(0.05, method="zero-shot", tuning=None, training=None, record=UNTRAINED, own=True)
     rows = table(page(world, own=True), "Committed beside yours")
-    assert list(rows)[:2] == ["Zero-shot", "SW, k = 1"]
+    assert list(rows)[:3] == ["Like rates", "Zero-shot", "SW, k = 1"]
     assert list(rows)[-2:] == ["DTI, k = 50, window = interactions", "DTI, k = 50, window = tokens"]
     assert "DTI, k = 50" not in rows
     assert rows["DTI, k = 50, window = tokens"]["AUC, committed"] == "not run"
@@ -283,3 +287,22 @@ def test_scores_that_do_not_give_the_recorded_metric_are_refused(world):
     with pytest.raises(RecordError, match=r"metrics\.auc"):
         page(world)
     assert not (world.reports / "table1.md").exists()
+
+
+def test_nothing_is_called_good_without_the_floor(world):
+    world.add(0.9)
+    text = page(world)
+    assert "is not run, so no row can be called good" in text
+    assert "Clearly above the floor" not in text
+
+
+def test_clearly_above_the_floor_needs_both_metrics_and_three_seeds(world):
+    world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
+    for seed in range(3):
+        world.add(0.9, seed=seed)
+    world.add(0.9, method="dti", k=50)
+    world.add(0.0, method="dti", k=10)
+    rows = table(page(world), "Above the floor")
+    verdicts = {name: row["clearly above"] for name, row in rows.items()}
+    assert verdicts == {"SW, k = 1": "yes", "DTI, k = 50": "needs 3 seeds", "DTI, k = 10": "no"}
+    assert "Clearly above the floor: SW, k = 1." in page(world)

@@ -14,7 +14,8 @@ from toy_task import ToyBatches, ToyOutput, toy_task
 from repro.errors import ConfigError
 from repro.evaluation.metrics import evaluate_scores
 from repro.training.checkpoint import CheckpointFolder, snapshot
-from repro.training.loop import Trainer, cosine_with_warmup
+from repro.training.loop import Trainer
+from repro.training.optimizer import cosine_with_warmup
 from repro.training.settings import TrainingSettings
 from repro.training.task import Task
 

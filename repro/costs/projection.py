@@ -1,0 +1,149 @@
+"""From FLOPs to GPU-hours, price and memory: a projection, never a measurement, and marked so wherever it stands.
+
+hours = training FLOPs / (peak x MFU), with MFU (model FLOPs utilisation) measured on this project's own steps
+where there is a record of it, else `DEFAULT_MFU`, an assumption. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from repro.costs.architecture import Architecture
+from repro.costs.closed_form import SumCounts, Training, causal_pairs, check_sizes
+from repro.costs.devices import DEVICES, Device, device_of
+from repro.errors import ConfigError
+
+DEFAULT_MFU = 0.40  # assumed where nothing was measured
+PRICES = {
+    "a100": 1.80,
+    "h100-pcie": 2.40,
+    "h100-nvl": 2.60,
+    "h100": 3.00,
+    "h200": 3.80,
+}  # assumed, US $ an hour
+INSTRUCTION_TOKENS = 20
+MICRO_BATCH_TOKENS = 4096  # of the memory estimate
+OPTIMISER_BYTES = 16  # per trained parameter: fp32 value, gradient, two AdamW moments
+PAPER_TOKENS = (
+    701 / 20
+)  # DTI, introduction: a context of 20 interactions "can take up to 701 tokens" of Llama 3
+PAPER_EPOCHS = 10  # DTI, appendix: at most
+TRAIN_SHARE = 0.8  # of the samples: split 8:1:1
+BAHE_SAMPLES_PER_DAY, BAHE_GPUS = 50_000_000, 8  # BAHE, abstract
+
+
+@dataclass(frozen=True)
+class Mfu:
+    """Model FLOPs utilisation and where it is from."""
+
+    value: float
+    source: str
+
+
+def measured_mfu(rows: Sequence[Mapping[str, Any]], backbone: str, tuning: str, method: str, k: int) -> Mfu:
+    """MFU of the timing rows closest to a run: same backbone and tuning, same method where there is one, nearest
+    k, the median of repeats; `DEFAULT_MFU` where none has an MFU.
+
+    Args:
+        rows: of `results/timing`. backbone: part of the rows' backbone, e.g. `llama-3.1-8b`.
+    """
+    usable = [
+        row
+        for row in rows
+        if isinstance(row["mfu"], float) and backbone in row["backbone"].lower() and row["tuning"] == tuning
+    ]
+    usable = [row for row in usable if row["method"] == method] or usable
+    if not usable:
+        return Mfu(DEFAULT_MFU, "assumed, none measured")
+    distance = min(abs((row["k"] or 1) - k) for row in usable)
+    chosen = [row for row in usable if abs((row["k"] or 1) - k) == distance]
+    best = max({row["device"] for row in chosen})
+    chosen = [row for row in chosen if row["device"] == best]
+    value = statistics.median(row["mfu"] for row in chosen)
+    return Mfu(value, f"measured on {best}, {chosen[0]['method']}, k = {chosen[0]['k'] or 1}")
+
+
+def need(good: bool, what: str, found: object, expected: str) -> None:
+    """Raises ConfigError unless `good`."""
+    if not good:
+        raise ConfigError(what, str(found), expected, "choose another value")
+
+
+def device_named(name: str) -> Device:
+    """A device by key or name.
+
+    Raises:
+        ConfigError: not listed; its peak is unknown, so nothing can be projected for it.
+    """
+    device = device_of(name)
+    if device is None:
+        raise ConfigError(
+            "device", repr(name), f"one of {', '.join(DEVICES)}", "name one, or add it to costs/devices.py"
+        )
+    return device
+
+
+def gpu_hours(flops: float, device: Device, mfu: float) -> float:
+    """Hours of one device for so many FLOPs.
+
+    Raises:
+        ConfigError: `mfu` outside (0, 1].
+    """
+    need(0.0 < mfu <= 1.0, "MFU", mfu, "a share in (0, 1]")
+    return flops / (device.bf16_flops * mfu) / 3600
+
+
+def implied_mfu(flops: float, hours: float, device: Device) -> float:
+    """Share of one device's peak that would do so many FLOPs in so many hours."""
+    need(hours > 0, "hours", hours, "a positive number")
+    return flops / (hours * 3600 * device.bf16_flops)
+
+
+def memory_gib(arch: Architecture, training: Training, kept_bytes_per_token: float, tokens: int) -> float:
+    """GiB of weights, gradients, AdamW's moments and what autograd keeps of one micro-batch.
+
+    Frozen weights are bf16; trained ones have 16 bytes (fp32 value, gradient, two moments). Temporary buffers,
+    fragmentation and the framework's own memory are not in it.
+
+    Args:
+        kept_bytes_per_token: see `counted_models.Counted.kept_bytes`. tokens: of a micro-batch.
+    """
+    tuned = range(training.frozen_layers, arch.layers)
+    if training.tuning == "lora":
+        trained, frozen = len(tuned) * arch.lora_parameters(training.rank), arch.parameters
+    else:
+        trained = len(tuned) * arch.layer_parameters + arch.hidden
+        trained += (arch.parameters - arch.layers * arch.layer_parameters) * training.train_embeddings
+        frozen = arch.parameters - trained
+    return (2 * frozen + OPTIMISER_BYTES * trained + kept_bytes_per_token * tokens) / 2**30
+
+
+def uniform_counts(n: int, k: int, interaction_tokens: float, instruction: int, targets: int) -> SumCounts:
+    """Counts of an epoch of streaming prompts whose interactions all have the same length and whose users all
+    have n interactions before their first target; k = 1 is the sliding window.
+
+    The instruction stands in every prompt and is seen by every query. Lengths are rounded to whole tokens.
+
+    Raises:
+        ConfigError: n or k below 1, fewer than 2 tokens per interaction (text and answer), no target.
+    """
+    check_sizes(n, k)
+    length = round(interaction_tokens)
+    need(length >= 2, "tokens per interaction", interaction_tokens, "at least 2: a text and its answer")
+    need(targets >= 1, "targets", targets, "at least 1")
+    prompts = targets / k
+    text = (n + k) * length - 1  # the last target's answer is left out
+    pairs = sum(length * min(j, n) * length + causal_pairs([length]) for j in range(n + k))
+    pairs -= n * length + length  # of that answer
+    pairs += instruction * text + causal_pairs([instruction])
+    of_sums = k * (n * length + length - 1 + 1 + instruction)
+    return SumCounts(
+        text=math.ceil(prompts * (text + instruction)),
+        sums=targets,
+        text_pairs=math.ceil(prompts * pairs),
+        sum_pairs=math.ceil(prompts * of_sums),
+    )

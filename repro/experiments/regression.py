@@ -1,0 +1,85 @@
+"""What the regression gate retrains and which prompts it looks at. To add a run: a line in ROWS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from repro import paths
+from repro.backbones.spec import BackboneSpec
+from repro.errors import ConfigError
+from repro.experiments.baselines import baseline_runs
+from repro.experiments.run_config import RunConfig, Subset, Tier
+from repro.experiments.tiers import tier_named
+from repro.methods.dti import dti, dti_minus, dti_tuned
+from repro.methods.method import SumMethod
+from repro.methods.sliding_window import sliding_window
+from repro.regression.gate import Gate
+from repro.regression.prompts import PromptProbe
+from repro.training.settings import TrainingSettings
+
+DATASET, PROTOCOL = "ml-100k", "dti"
+SEEDS = 8  # of a reference list
+N, K = 10, 50
+
+
+def regression_tier(train_targets: int) -> Tier:
+    """SmolLM2's first two layers, in fp32 so that processors agree; under a minute a run on 2 cores.
+
+    Two layers are the fewest in which text reads text. A sliding-window target costs several times a
+    streaming one, so SW has fewer training targets here than DTI; their test targets are the same.
+    """
+    return Tier(
+        name="regression",
+        datasets=(DATASET,),
+        backbone=BackboneSpec(layers=2, train_embeddings=False),
+        n=N,
+        subset=Subset(train_targets, validation_targets=100, test_targets=600),
+        training=TrainingSettings(learning_rate=5e-4, batch_targets=32, checkpoint_every_s=3600.0),
+    )
+
+
+def _language_model(method: SumMethod, train_targets: int, seeds: int) -> list[RunConfig]:
+    tier = regression_tier(train_targets)
+    return [RunConfig(method, "paper", tier, DATASET, PROTOCOL, seed) for seed in range(seeds)]
+
+
+def _baseline(row: str, seeds: int) -> list[RunConfig]:
+    """On all targets of the data set's default split."""
+    return baseline_runs(tier_named("gpu"), DATASET, PROTOCOL, row, seeds)
+
+
+ROWS: dict[str, Callable[[int], list[RunConfig]]] = {
+    "sw": partial(_language_model, sliding_window(N), 1200),
+    "dti": partial(_language_model, dti(N, K), 6000),
+    "din": partial(_baseline, "din"),
+    "sasrec": partial(_baseline, "sasrec"),
+}
+PROMPT_METHODS = {
+    "sw": sliding_window(N),
+    "dti-minus": dti_minus(N, K),
+    "dti": dti(N, K),
+    "dti-tuned": dti_tuned(N, K),
+}
+
+
+def regression_gate(selection: str | None, data_dir: Path | None) -> Gate:
+    """The gate over the project's own results and reports.
+
+    Args:
+        selection: retrained rows, comma-separated; None for all, "none" for none.
+        data_dir: source files of a data set that no package carries.
+
+    Raises:
+        ConfigError: an unknown row.
+    """
+    names = list(ROWS) if selection is None else [part.strip() for part in selection.split(",")]
+    names = [] if selection == "none" else names
+    for name in names:
+        if name not in ROWS:
+            known = f"{', '.join(ROWS)} or none"
+            raise ConfigError("rows", repr(name), known, "pass some of these to --rows, comma-separated")
+    probe = PromptProbe(regression_tier(train_targets=1200), DATASET, PROTOCOL, PROMPT_METHODS)
+    rows = {name: ROWS[name] for name in names}
+    return Gate(paths.results_dir(), paths.reports_dir(), rows, probe, SEEDS, data_dir)

@@ -1,0 +1,189 @@
+"""Committed results: every number again from what it was computed from, every file by its schema."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repro.data import SPLIT_NAMES, TEST, TRAIN, PreparedData, apply_protocol, take_subset
+from repro.data.registry import DATASETS, load_prepared
+from repro.errors import ReproError
+from repro.evaluation.metrics import evaluate_scores
+from repro.records.columns import Targets, anonymous_groups
+from repro.records.measurements import ROWS, read_measurement
+from repro.records.schema import OK
+from repro.records.store import Run
+from repro.regression.findings import Finding, Verdict
+from repro.regression.references import read_reference
+from repro.regression.tolerance import ROUNDING
+from repro.reporting.inputs import COMMITTED, load_inputs
+
+LIKE_ABOVE = 3.0  # of every committed record
+INSIDE_A_PACKAGE = ("ml-100k", "synthetic")  # there on every machine
+KNOWN_FOLDERS = ("runs", "targets", "statistics", "selection", "references", *ROWS)
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """What decides a record's prepared data."""
+
+    dataset: str
+    protocol: str
+    min_context: int
+    subset: tuple[int | None, int | None, int | None]  # targets of training, validation, test
+
+
+def check_committed(results: Path, published: Path, data_dir: Path | None) -> Iterator[Finding]:
+    """All of `results/`: metrics, counts, checksums of data, measurement files.
+
+    Args:
+        results: folder of committed results.
+        published: folder of the published values.
+        data_dir: source files of a data set that no package carries; None leaves such data unchecked.
+    """
+    try:
+        inputs = load_inputs(results, None, published)  # schemas, run ids, places, selection trials
+    except ReproError as error:
+        yield Finding("committed records", Verdict.DIFFERS, note=str(error))
+        return
+    runs = inputs.runs[COMMITTED]
+    problems = [problem for run in runs for problem in run_problems(run)]
+    yield _exact("committed records, metrics and counts", len(runs), problems)
+    yield from _check_data(runs, inputs.statistics[COMMITTED], data_dir)
+    yield _exact("committed measurements and references", *_measurement_problems(results))
+
+
+def run_problems(run: Run) -> list[str]:
+    """Where a run's record is not what its scores and targets give; empty if nowhere."""
+    where = run.path
+    if run.status != OK:
+        return []
+    try:
+        targets = run.targets()
+        metrics = evaluate_scores(targets.label, run.scores(), targets.group)
+    except ReproError as error:
+        return [str(error)]
+    problems = []
+    for name, value in metrics.items():
+        recorded = run.record["metrics"][name]
+        same = recorded == value if None in (recorded, value) else abs(recorded - value) <= ROUNDING
+        if not same:
+            problems.append(f"{where}: metrics.{name} is {recorded}, its scores give {value}")
+    config, data = run.record["config"], run.record["data"]
+    if config["data_sha256"] != data["sha256"]:
+        problems.append(f"{where}: config.data_sha256 is not data.sha256")
+    for name, limit in config["subset"].items():
+        if limit is not None and data[name] > limit:
+            problems.append(f"{where}: data.{name} is {data[name]}, the subset has {limit}")
+    return problems
+
+
+def prepare_again(dataset: str, protocol: str, min_context: int, data_dir: Path | None) -> PreparedData:
+    """The prepared data from its source files, past the cache: that one may be of an older program.
+
+    Raises:
+        ConfigError, DataError: as `load_prepared`.
+    """
+    if dataset == "synthetic":  # never cached
+        return load_prepared(dataset, protocol, min_context=min_context)
+    reader = DATASETS[dataset]
+    files = reader.find_files(None if dataset in INSIDE_A_PACKAGE else data_dir)
+    return apply_protocol(reader.read(files, LIKE_ABOVE), protocol, min_context)
+
+
+def _check_data(runs: list[Run], rows: list[dict[str, Any]], data_dir: Path | None) -> Iterator[Finding]:
+    """One line per data set and protocol: checksum, counts and test targets of every tier's share of it."""
+    groups: dict[tuple[str, str], dict[DataKey, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        config = run.record["config"]
+        subset = tuple(config["subset"][f"{split}_targets"] for split in SPLIT_NAMES)
+        key = DataKey(config["dataset"], config["protocol"], config["min_context"], subset)
+        groups[key.dataset, key.protocol][key].append(run)
+    statistics = {(row["dataset"], row["protocol"]): row for row in rows}
+    for dataset, protocol in sorted({*groups, *statistics}):
+        metric = f"data of {dataset}, protocol {protocol}"
+        if dataset not in INSIDE_A_PACKAGE and data_dir is None:
+            note = f"{dataset} is not here; --data-dir names the folder with its files"
+            yield Finding(metric, Verdict.NOT_CHECKED, note=note)
+            continue
+        keys = groups.get((dataset, protocol), {})
+        try:
+            problems = _data_problems(dataset, protocol, keys, statistics.get((dataset, protocol)), data_dir)
+        except ReproError as error:
+            yield Finding(metric, Verdict.NOT_RUN, note=str(error))
+            continue
+        yield _exact(metric, sum(map(len, keys.values())), problems)
+
+
+def _data_problems(
+    dataset: str,
+    protocol: str,
+    keys: Mapping[DataKey, list[Run]],
+    statistics: Mapping[str, Any] | None,
+    data_dir: Path | None,
+) -> list[str]:
+    problems = []
+    if statistics is not None:
+        data = prepare_again(dataset, protocol, 5, data_dir)
+        counts = {f"{name}_targets": len(data.targets(split)) for split, name in enumerate(SPLIT_NAMES)}
+        for name, value in ({"sha256": data.sha256} | counts).items():
+            if statistics[name] != value:
+                problems.append(f"statistics: {name} is {statistics[name]}, the source files give {value}")
+    whole: dict[int, PreparedData] = {}
+    for key, runs in keys.items():
+        if key.min_context not in whole:
+            whole[key.min_context] = prepare_again(dataset, protocol, key.min_context, data_dir)
+        full = whole[key.min_context]
+        data = take_subset(full, *key.subset)
+        expected = test_targets(full, data)
+        for run in runs:
+            recorded = run.record["data"]
+            if recorded["sha256"] != data.sha256:
+                problems.append(f"{run.path}: data.sha256 is not that of the source files")
+            for split, name in enumerate(SPLIT_NAMES):
+                count, found = len(data.targets(split)), recorded[f"{name}_targets"]
+                if found != count and not (split == TRAIN and found == 0):  # 0: nothing was trained
+                    problems.append(
+                        f"{run.path}: data.{name}_targets is {found}, the source files give {count}"
+                    )
+            if run.status == OK and not run.targets().same_as(expected):
+                problems.append(f"{run.targets_path}: not the test targets of the source files")
+    return problems
+
+
+def test_targets(full: PreparedData, data: PreparedData) -> Targets:
+    """The targets file that a tier's share of prepared data must have."""
+    rows = data.targets(TEST)
+    place = np.searchsorted(full.targets(TEST), rows).astype(np.int32)
+    return Targets(place, anonymous_groups(data.interactions.user[rows]), data.interactions.label[rows])
+
+
+def _measurement_problems(results: Path) -> tuple[int, list[str]]:
+    """Number of files that are not runs or targets, and what is wrong with them."""
+    folders = [path for path in sorted(results.iterdir()) if path.is_dir()]
+    problems = [f"{path}: no check knows this folder" for path in folders if path.name not in KNOWN_FOLDERS]
+    files = [
+        path for folder in folders if folder.name not in ("runs", "targets") for path in folder.glob("*")
+    ]
+    problems += [f"{path}: neither JSON nor a record" for path in files if path.suffix != ".json"]
+    for path in files:
+        try:
+            if path.parent.name in ROWS:
+                read_measurement(path)
+            elif path.parent.name == "references":
+                read_reference(path.parent, path.stem)
+        except ReproError as error:
+            problems.append(str(error))
+    return len(files), problems
+
+
+def _exact(metric: str, number: int, problems: list[str]) -> Finding:
+    """A line for checks that allow no difference."""
+    verdict = Verdict.DIFFERS if problems else Verdict.MATCH
+    new = f"{len(problems)} differ" if problems else "all match"
+    return Finding(metric, verdict, spread=f"{number} files", new=new, slip="any", note="\n  ".join(problems))

@@ -1,0 +1,122 @@
+"""The gate as a whole: committed records, prompts, retrained runs, pages; and renewing its references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from repro.errors import ReproError
+from repro.pipeline import Workshop
+from repro.regression.committed import check_committed
+from repro.regression.findings import Finding, Verdict
+from repro.regression.prompts import PromptProbe, compare_prompts, prompt_state
+from repro.regression.references import PROMPTS, read_reference, write_reference
+from repro.regression.retraining import METRICS, UPDATE, Configs, retrain, train_reference
+from repro.reporting import check as check_pages
+from repro.reporting.formatting import ABSENT, bounds, score, signed
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What is compared with what.
+
+    Attributes:
+        results, reports: committed records (references among them) and pages.
+        rows: runs to train again, by the name of their reference.
+        probe: data, model and prompt formats to look at.
+        seeds: length of a reference list.
+        data_dir: source files of data that no package carries, if they are here.
+    """
+
+    results: Path
+    reports: Path
+    rows: Mapping[str, Configs]
+    probe: PromptProbe
+    seeds: int
+    data_dir: Path | None = None
+
+    @property
+    def references(self) -> Path:
+        """Folder of the reference files."""
+        return self.results / "references"
+
+    def check(self, workshop: Workshop) -> Iterator[Finding]:
+        """Everything, line by line; a part that cannot run is a line that fails."""
+        yield from check_committed(self.results, self.reports / "reference", self.data_dir)
+        differences = check_pages(self.results, None, self.reports)
+        yield Finding(
+            "pages against records",
+            Verdict.DIFFERS if differences else Verdict.MATCH,
+            new=f"{len(differences)} differ" if differences else "all match",
+            slip="any",
+            note="\n  ".join(differences),
+        )
+        yield from self._prompts(workshop)
+        for name, configs in self.rows.items():
+            try:
+                reference = read_reference(self.references, name)
+            except ReproError as error:
+                yield Finding(name, Verdict.NOT_RUN, note=str(error))
+                continue
+            yield from retrain(name, reference, configs, workshop)
+
+    def _prompts(self, workshop: Workshop) -> Iterator[Finding]:
+        try:
+            reference = read_reference(self.references, PROMPTS)
+            state = prompt_state(self.probe, workshop)
+        except ReproError as error:
+            yield Finding(PROMPTS, Verdict.NOT_RUN, note=str(error))
+            return
+        if reference is None:
+            yield Finding(PROMPTS, Verdict.NOT_RUN, note=f"no reference: {UPDATE}")
+            return
+        yield from compare_prompts(reference, state)
+
+    def update(self, workshop: Workshop) -> Iterator[str]:
+        """Renew every reference; says what each was and has become.
+
+        Raises:
+            ReproError: bad data or weights, a run that did not end well, or a file cannot be written.
+        """
+        before = _readable(self.references, PROMPTS)
+        state = prompt_state(self.probe, workshop)
+        if before is None:
+            yield f"{PROMPTS}: new"
+        else:
+            yield from (f"{f.metric}: {f.verdict}, {f.new}" for f in compare_prompts(before, state))
+        write_reference(self.references, PROMPTS, state)
+        for name, configs in self.rows.items():
+            before = _readable(self.references, name)
+            after = write_reference(self.references, name, train_reference(configs(self.seeds), workshop))
+            yield difference(name, before, after)
+
+
+def difference(name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> str:
+    """Mean and range of each metric in two reference files."""
+
+    def summary(reference: Mapping[str, Any] | None, metric: str) -> tuple[float, str, str]:
+        if reference is None:
+            return np.nan, ABSENT, ABSENT
+        values = [run[metric] for run in reference["runs"]]
+        return float(np.mean(values)), score(float(np.mean(values))), bounds(min(values), max(values))
+
+    rows = []
+    for metric, title in METRICS.items():
+        old, new = summary(before, metric), summary(after, metric)
+        change = ABSENT if before is None else signed(new[0] - old[0])
+        rows.append((f"{name}, {title}", *old[1:], *new[1:], change))
+    header = ("metric", "old mean", "old range", "new mean", "new range", "change")
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+def _readable(folder: Path, name: str) -> dict[str, Any] | None:
+    """A reference that is to be replaced; a damaged one counts as none."""
+    try:
+        return read_reference(folder, name)
+    except ReproError:
+        return None

@@ -1,0 +1,198 @@
+"""reports/baselines.md: the floor and the ID-based models, beside published values and each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from repro.evaluation.intervals import LEVEL
+from repro.reporting.baseline_trials import trials_section
+from repro.reporting.cells import Cell, build_cells, plain
+from repro.reporting.claims import MIN_SEEDS
+from repro.reporting.floor import NO_FLOOR, gain_cells, verdict
+from repro.reporting.formatting import ABSENT, bounds, compact, count, duration, page, score, signed, table
+from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
+from repro.reporting.lines import auc_text, seeds_text
+from repro.reporting.provenance import provenance, runs_table
+from repro.reporting.references import PublishedScore
+from repro.reporting.scores import auc_interval, difference
+
+FLOOR = "rates"
+TITLES = {
+    FLOOR: "Like rates",
+    "constant": "Constant",
+    "user-rate": "User's like rate alone",
+    "item-rate": "Item's like rate alone",
+    "din": "DIN",
+    "sasrec": "SASRec",
+    "dcnv2": "DCNv2",
+    "sim": "SIM",
+    "gru4rec": "GRU4Rec",
+}
+PUBLISHED_HISTORY = 30
+MARGIN = 0.003  # of a reproduction, in AUC; stated before the runs
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells tested on the same targets of one data set, by origin."""
+
+    title: str
+    dataset: str
+    protocol: str
+    cells: dict[str, list[Cell]]
+
+
+def title_of(method: str, n: int | None) -> str:
+    """Row name, e.g. "DIN, n = 30" or "Like rates of the last 20"."""
+    if method.startswith(f"{FLOOR}-"):
+        return f"{TITLES[FLOOR]} of the last {n}"
+    return TITLES[method] + (f", n = {n}" if n else "")
+
+
+def is_baseline(method: str) -> bool:
+    """Whether a method belongs on this page."""
+    return method in TITLES or method.startswith(f"{FLOOR}-")
+
+
+def render(inputs: Inputs) -> dict[str, bytes]:
+    """The page."""
+    blocks = [_legend()]
+    found = groups(inputs)
+    if not found:
+        blocks.append("All rows: not run.")
+    for group in found:
+        blocks.append(f"## {group.title}")
+        for origin in ORIGINS:
+            if group.cells[origin]:
+                blocks += [f"### {origin.capitalize()}"] if group.cells[YOURS] else []
+                blocks += _blocks(group, group.cells[origin], inputs.published_baselines)
+    blocks.append(trials_section(inputs.baseline_trials))
+    used = [run for g in found for o in ORIGINS for c in g.cells[o] for run in (*c.runs, *c.superseded)]
+    blocks.append(provenance(used))
+    return {"baselines.md": page("ID-based models and the floor", "baselines", blocks)}
+
+
+def state(inputs: Inputs) -> str:
+    """How many rows have records, for the index."""
+    parts = [f"{g.title}: {len(g.cells[COMMITTED])} rows" for g in groups(inputs) if g.cells[COMMITTED]]
+    return "; ".join(parts) or "not run"
+
+
+def groups(inputs: Inputs) -> list[Group]:
+    """Baselines by tier, data set, protocol and targets, each in the order of TITLES."""
+    found: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
+    for origin in ORIGINS:
+        for cell in build_cells(
+            run for run in inputs.runs[origin] if is_baseline(run.record["config"]["method"])
+        ):
+            config, data = cell.config, cell.runs[0].record["data"]
+            key = (
+                *(config[name] for name in ("dataset", "protocol", "tier")),
+                *(data["sha256"], f"{data['train_targets']:>12}", f"{data['test_targets']:>12}"),
+            )
+            found.setdefault(key, {each: [] for each in ORIGINS})[origin].append(cell)
+    result = []
+    for key, cells in sorted(found.items()):
+        dataset, protocol, tier, _, train, test = key
+        title = f"{dataset}, protocol {protocol}, tier {tier} ({count(int(train))} training, "
+        ordered = {origin: sorted(each, key=_order) for origin, each in cells.items()}
+        result.append(Group(f"{title}{count(int(test))} test targets)", dataset, protocol, ordered))
+    return result
+
+
+def _order(cell: Cell) -> tuple[int, int, str]:
+    family = FLOOR if cell.method.startswith(FLOOR) else cell.method
+    return list(TITLES).index(family), cell.config["n"] or 0, str(cell.settings)
+
+
+def _legend() -> str:
+    explained = {
+        "Targets": "the same for every method of a section, and the same as those of the LLM rows of that "
+        "tier, data set and protocol.",
+        "Like rates": "logistic regression on three numbers known before the target: the user's smoothed "
+        "share of likes among the last 20 interactions and among all earlier ones, the item's among the "
+        "training targets (leave-one-out). The floor: what does not beat it clearly has learned little.",
+        "Inputs of the models": "item id, genres or categories, past answers; no demographics, user id or text.",
+        "n": "past interactions that are read.",
+        "Above the floor": f"difference to the like rates with {100 * LEVEL:.0f} % interval, bootstrap over "
+        f"users and seeds; clearly above: the interval of AUC and that of GAUC both lie above 0, with at "
+        f"least {MIN_SEEDS} seeds.",
+        "Published": "other authors' values with demographics among the inputs; reproduced: not more than "
+        f"{MARGIN} below, or better.",
+    }
+    return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
+
+
+def _blocks(
+    group: Group, cells: Sequence[Cell], published: Mapping[tuple[str, str, str], PublishedScore]
+) -> list[str]:
+    floor = next((cell for cell in cells if cell.method == FLOOR and cell.ok), None)
+    of_dataset = {k[2]: v for k, v in published.items() if k[:2] == (group.dataset, group.protocol)}
+    labels = [_label(cell, cells) for cell in cells]
+    rows, clear = [], []
+    for label, cell in zip(labels, cells, strict=True):
+        auc = auc_interval(cell.ok) if cell.ok else None
+        gain = {
+            name: difference(cell.ok, floor.ok, name) if floor and cell.ok and cell is not floor else None
+            for name in ("auc", "gauc")
+        }
+        if cell.config["training"] is not None and verdict(gain, len(cell.ok)) == "yes":
+            clear.append(label)
+        row = [label, seeds_text(cell), auc_text(cell), bounds(auc.low, auc.high) if auc else ABSENT]
+        row += [score(cell.mean("metrics", name)) for name in ("log_loss", "f1", "gauc")]
+        row += [" ".join(gain_cells(gain[name])) for name in ("auc", "gauc")]
+        row += [*_published(cell, of_dataset)] if of_dataset else []
+        row += [_epochs(cell), duration(cell.mean("time", "train_s")), cell.device]
+        rows.append(row)
+    headers = ["row", "seeds", "AUC", f"{100 * LEVEL:.0f} % interval", "log loss", "F1", "GAUC"]
+    headers += ["AUC above the floor", "GAUC above the floor"]
+    headers += ["published AUC", "ours − published", "reproduced"] if of_dataset else []
+    headers += ["best epoch", "training time", "device"]
+    blocks = [table(headers, rows)]
+    if floor is None:
+        blocks.append(NO_FLOOR)
+    else:
+        trained = [label for label, cell in zip(labels, cells, strict=True) if cell.config["training"]]
+        rest = [label for label in trained if label not in clear]
+        blocks.append(
+            f"Clearly above the floor, in AUC and in GAUC: {compact(clear) or 'none'}. "
+            + (f"Not clearly: {compact(rest)}." if rest else "")
+        )
+    return [
+        *blocks,
+        "<details><summary>Runs</summary>",
+        runs_table(zip(labels, cells, strict=True)),
+        "</details>",
+    ]
+
+
+def _label(cell: Cell, cells: Sequence[Cell]) -> str:
+    """Row name; where several cells share it, whatever differs between them."""
+    config = cell.config
+    label = title_of(cell.method, config["n"])
+    twins = [other for other in cells if (other.method, other.config["n"]) == (cell.method, config["n"])]
+    names = sorted({name for each in twins for name in each.settings})
+    varying = [name for name in names if len({each.settings.get(name) for each in twins}) > 1]
+    parts = [f"{name} = {plain(cell.settings.get(name, 'null'))}" for name in varying]
+    if len({each.device for each in twins}) > 1:
+        parts.append(f"on {cell.device}")
+    return ", ".join([label, *parts])
+
+
+def _epochs(cell: Cell) -> str:
+    best = [run.record["time"]["best_epoch"] for run in cell.ok]
+    if not best or None in best:
+        return ABSENT
+    return ", ".join(str(each + 1) for each in best)
+
+
+def _published(cell: Cell, published: Mapping[str, PublishedScore]) -> tuple[str, str, str]:
+    """Published AUC, ours minus it, and whether it is reproduced; only at the published history length."""
+    auc = cell.mean("metrics", "auc")
+    found = published.get(cell.method)
+    if found is None or cell.config["n"] != PUBLISHED_HISTORY or auc is None:
+        return (ABSENT, ABSENT, ABSENT)
+    if len(cell.ok) < MIN_SEEDS:
+        return score(found.auc), signed(auc - found.auc), f"needs {MIN_SEEDS} seeds"
+    return score(found.auc), signed(auc - found.auc), "yes" if auc >= found.auc - MARGIN else "no"

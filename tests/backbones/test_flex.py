@@ -1,0 +1,96 @@
+"""The fast forward pass (FlexAttention, merged order, fused projections) against query blocks, on the CPU.
+
+FlexAttention has no backward pass on a CPU; `tests/backbones/test_flex_on_gpu.py` compares gradients too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_attention import FIXES, FORMATS, N, assert_close, backbone_of, embeddings, make_case
+
+from repro.backbones.decoder import Decoder
+from repro.backbones.fix_settings import Fixes, Reset
+from repro.backbones.interval_blocks import BLOCK
+from repro.backbones.plan import BatchPlan, plan_batch
+from repro.errors import BackboneError
+from repro.prompts.packing import PackedBatch, pad_batch
+from repro.prompts.settings import PromptSettings
+
+
+def whole_blocks(settings: PromptSettings) -> PackedBatch:
+    batch = make_case(settings).pack(sum_multiple=4)
+    return pad_batch(batch, -len(batch.position) % BLOCK, 0)
+
+
+def both(family: str, settings: PromptSettings, fixes: Fixes) -> tuple[torch.Tensor, torch.Tensor, BatchPlan]:
+    backbone, batch = backbone_of(family), whole_blocks(settings)
+    group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
+    decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
+    text, sums = (leaf.detach() for leaf in embeddings(backbone, batch))
+    with torch.no_grad():
+        plans = [plan_batch(batch, fixes, group, N, settings.k, flex=flex) for flex in (False, True)]
+        slow, fast = (decoder.forward_sums(text, sums, plan)[: batch.num_sums] for plan in plans)
+    return slow, fast, plans[1]
+
+
+@pytest.mark.parametrize("settings", FORMATS, ids=lambda s: f"{s.sum_layout}-{s.window}-{s.instruction}")
+@pytest.mark.parametrize("name", ["none", "alibi, rotated keys", "reset and alibi, plain keys"])
+def test_every_prompt_format_equals_query_blocks(settings, name) -> None:
+    slow, fast, _ = both("llama", settings, FIXES[name])
+    assert_close(fast, slow)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma"])
+@pytest.mark.parametrize("name", FIXES)
+def test_every_fix_and_family_equals_query_blocks(family, name) -> None:
+    settings = PromptSettings(n=N, k=4, instruction="hidden")
+    reset = FIXES[name].reset
+    if reset is not None and reset.mixing == "hidden" and family.startswith("qwen"):
+        with pytest.raises(BackboneError, match="bias or a norm of their own"):
+            both(family, settings, FIXES[name])
+        return
+    slow, fast, _ = both(family, settings, FIXES[name])
+    assert_close(fast, slow)
+
+
+@pytest.mark.parametrize(
+    ("fixes", "layout", "inside"),
+    [
+        (Fixes(), "deferred", True),
+        (Fixes(), "inline-visible", True),
+        (Fixes(reset=Reset()), "deferred", True),
+        (Fixes(Reset(), "alibi-rotated-keys", 0.1), "deferred", True),
+        (Fixes(None, "alibi-rotated-keys", 0.1), "inline-positions", False),
+        (Fixes(None, "alibi-plain-keys", 0.1), "deferred", False),
+        (Fixes(Reset(layers="all")), "deferred", False),
+    ],
+)
+def test_sums_are_inside_of_the_kernel_wherever_they_can_be(fixes, layout, inside) -> None:
+    settings = PromptSettings(n=N, k=4, sum_layout=layout)
+    assert both("llama", settings, fixes)[2].flex.sums_inside == inside
+
+
+def test_sliding_window_and_streaming_rows_of_a_token_window() -> None:
+    for k in (1, 9):
+        slow, fast, _ = both("llama", PromptSettings(n=N, k=k, window="tokens", window_tokens=1), Fixes())
+        assert_close(fast, slow)
+
+
+def test_padding_changes_nothing() -> None:
+    settings = PromptSettings(n=N, k=4)
+    batch, backbone = whole_blocks(settings), backbone_of("llama")
+    longer = pad_batch(batch, 2 * BLOCK - 3, 3)
+    decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
+    outputs = []
+    for packed in (batch, longer, replace(longer, label=np.where(longer.label < 0, 1, longer.label))):
+        text, sums = (leaf.detach() for leaf in embeddings(backbone, packed))
+        sums = sums[:1].expand(len(packed.label), -1)
+        with torch.no_grad():
+            plan = plan_batch(packed, Fixes(), 3, N, settings.k, flex=True)
+            outputs.append(decoder.forward_sums(text, sums, plan)[: batch.num_sums])
+    assert_close(outputs[1], outputs[0])
+    assert_close(outputs[2], outputs[0])
