@@ -29,10 +29,9 @@ class FlexPlan:
 
     Attributes:
         order: (N,) token (text first, then [SUM]s) at each place. sum_place: (S,) place of each [SUM].
-        lo, hi: (N,) int32, visible places. sum_lo, sum_hi: (N,) int32 or None, as in `IntervalBlocks`.
+        lo, hi, copy: (N,) int32. sum_lo, sum_hi: (N,) int32 or None. num_prefix. As in `IntervalBlocks`.
         slope, near, far: (N,) float32 or None: a key at place j gets the bias slope * (j - near), one of the
             instruction slope * (j - far). Slope is 0 for text.
-        num_prefix: places that every later query sees.
         lists: counts and indices of partial and full key blocks per query block, then the same transposed.
         sums_inside: the kernel's result holds for the [SUM]s too. Else they need keys of their own.
     """
@@ -41,6 +40,7 @@ class FlexPlan:
     sum_place: Tensor
     lo: Tensor
     hi: Tensor
+    copy: Tensor
     sum_lo: Tensor | None
     sum_hi: Tensor | None
     slope: Tensor | None
@@ -53,29 +53,28 @@ class FlexPlan:
     @property
     def tables(self) -> tuple[Tensor | None, ...]:
         """Everything that `attention` looks up by query, in its order."""
-        return self.lo, self.hi, self.sum_lo, self.sum_hi, self.slope, self.near, self.far
+        return self.lo, self.hi, self.copy, self.sum_lo, self.sum_hi, self.slope, self.near, self.far
 
 
-def plan_flex(batch: PackedBatch, fixes: Fixes, device: torch.device) -> tuple[FlexPlan, np.ndarray]:
-    """Plan of a batch of whole blocks, and (N,) the place of every token in text-first order."""
+def plan_flex(batch: PackedBatch, fixes: Fixes, device: torch.device) -> tuple[FlexPlan, IntervalBlocks]:
+    """Plan of a batch of whole blocks, and where its tokens stand."""
     blocks = interval_blocks(batch)
-    place = np.empty_like(blocks.order)
-    place[blocks.order] = np.arange(len(place))
     bias = None if fixes.position == "rope" else _linear_bias(batch, blocks, fixes.alibi_slope)
     own_keys = fixes.position == "alibi-plain-keys"
     reset_everywhere = fixes.reset is not None and fixes.reset.layers == "all"
     inside = not own_keys and not reset_everywhere and (fixes.position == "rope" or bias is not None)
     lists = [block_lists(part) for part in (blocks.partial, blocks.full, blocks.partial.T, blocks.full.T)]
-    tables = [blocks.lo, blocks.hi, blocks.sum_lo, blocks.sum_hi, *((inside and bias) or (None,) * 3)]
-    lo, hi, sum_lo, sum_hi, slope, near, far = (
+    tables = [blocks.lo, blocks.hi, blocks.copy, blocks.sum_lo, blocks.sum_hi, *((inside and bias) or (None,) * 3)]
+    lo, hi, copy, sum_lo, sum_hi, slope, near, far = (
         None if table is None else send(table, device) for table in tables
     )
-    assert lo is not None and hi is not None
+    assert lo is not None and hi is not None and copy is not None
     plan = FlexPlan(
         order=send(blocks.order, device),
-        sum_place=send(blocks.sum_place, device),
+        sum_place=send(blocks.place[len(batch.tokens) :], device),
         lo=lo,
         hi=hi,
+        copy=copy,
         sum_lo=sum_lo,
         sum_hi=sum_hi,
         slope=slope,
@@ -85,7 +84,7 @@ def plan_flex(batch: PackedBatch, fixes: Fixes, device: torch.device) -> tuple[F
         lists=tuple(send(part[None, None], device) for pair in lists for part in pair),
         sums_inside=inside,
     )
-    return plan, place
+    return plan, blocks
 
 
 def _linear_bias(
@@ -99,7 +98,7 @@ def _linear_bias(
         return None
     position, own = batch.position[blocks.order], np.arange(len(blocks.order))
     ahead = position - own
-    query = blocks.sum_place
+    query = blocks.place[len(batch.tokens) :]
     some = blocks.hi[query] > blocks.lo[query]
     first, last = blocks.lo[query[some]], blocks.hi[query[some]] - 1
     if not np.array_equal(ahead[first], ahead[last]):
@@ -108,7 +107,7 @@ def _linear_bias(
     near[query[some]] = position[query[some]] - ahead[first]
     slopes = np.zeros(len(own))
     slopes[query] = slope
-    tables = (slopes, near, position)
+    tables = (slopes, near, position + blocks.copy)
     return tuple(table.astype(np.float32) for table in tables)  # type: ignore[return-value]
 
 
@@ -126,13 +125,14 @@ def attention(
     Args:
         tables, lists, num_prefix: of the `FlexPlan`.
     """
-    lo, hi, sum_lo, sum_hi, slope, near, far = tables
-    assert lo is not None and hi is not None
+    lo, hi, copy, sum_lo, sum_hi, slope, near, far = tables
+    assert lo is not None and hi is not None and copy is not None
 
     def visible(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
         seen = ((kv >= lo[q]) & (kv < hi[q])) | (kv == q)
         if num_prefix:
-            seen = seen | ((kv < num_prefix) & (q >= num_prefix))
+            first = copy[q]
+            seen = seen | ((kv >= first) & (kv < first + num_prefix) & (q >= first + num_prefix))
         if sum_lo is not None and sum_hi is not None:
             seen = seen | ((kv >= sum_lo[q]) & (kv < sum_hi[q]))
         return seen
@@ -141,7 +141,7 @@ def attention(
         assert slope is not None and near is not None and far is not None
         away = torch.where(kv == q, 0.0, kv - near[q])
         if num_prefix:
-            away = torch.where(kv < num_prefix, kv - far[q], away)
+            away = torch.where(kv < copy[q] + num_prefix, kv - far[q], away)
         return score + slope[q] * away
 
     size = len(query_NHD)

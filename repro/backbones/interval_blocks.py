@@ -5,11 +5,17 @@ for. Intervals make it arithmetic: a query's interval touches a contiguous run o
 another, so two running sums over (query blocks x key blocks) give the blocks that some query of a block sees
 and those that all of them see entirely.
 
-The [SUM]s stand behind all text in a `PackedBatch`. A block of 64 of them would reach over the text of 64
-sliding-window rows, so here they move to the end of their row's text. Nothing else changes: no interval of
-text has a [SUM] inside, since a [SUM] moves only to a place that no interval spans.
+Two things stand elsewhere than in a `PackedBatch`, for the kernel's sake; neither changes what a query sees:
 
-N tokens in array order of the kernel ("places"), cut into N / BLOCK blocks of queries and of keys.
+- [SUM]s move from behind all text to the end of their row's text. A block of them would else reach over the
+  text of 128 sliding-window rows.
+- The instruction stands again in front of every row that begins `CHUNK` tokens after the last copy, and a
+  query sees the copy before it. With one for all, one block of keys belongs to every query of the batch, and
+  the program that adds up its gradient runs five times as long as the rest of the backward pass.
+
+Both happen only between two tokens that no interval spans, so intervals stay intervals.
+
+N places: the tokens in the kernel's order, copies included, cut into N / BLOCK blocks of queries and of keys.
 """
 
 from __future__ import annotations
@@ -20,7 +26,8 @@ import numpy as np
 
 from repro.prompts.packing import PackedBatch
 
-BLOCK = 64
+BLOCK = 128  # what FlexAttention's backward pass takes for head sizes of 64 to 128
+CHUNK = 2048  # tokens that share a copy of the instruction; a copy costs its tokens
 
 
 @dataclass(frozen=True)
@@ -29,55 +36,81 @@ class IntervalBlocks:
 
     Attributes:
         order: (N,) int64, the token (text first, then [SUM]s) at each place.
-        sum_place: (S,) int64, the place of each [SUM].
+        place: (T + S,) int64, the place of each token (of the instruction: its first copy).
         lo, hi: (N,) int32, visible keys [lo, hi), in places; every query also sees itself.
         sum_lo, sum_hi: (N,) int32, a second such interval ([SUM]s as keys); None where nobody has one.
-        num_prefix: every query from this place on also sees [0, num_prefix); 0 where the instruction is hidden.
+        copy: (N,) int32, first place of the instruction's copy that the query sees or stands in.
+        num_prefix: tokens of the instruction, 0 where it is hidden: a query at place copy + num_prefix or
+            later sees [copy, copy + num_prefix).
         partial, full: (N / BLOCK, N / BLOCK) bool, blocks to compute with and without the mask.
     """
 
     order: np.ndarray
-    sum_place: np.ndarray
+    place: np.ndarray
     lo: np.ndarray
     hi: np.ndarray
     sum_lo: np.ndarray | None
     sum_hi: np.ndarray | None
+    copy: np.ndarray
     num_prefix: int
     partial: np.ndarray
     full: np.ndarray
 
 
-def array_order(batch: PackedBatch) -> np.ndarray:
-    """(N,) tokens in the order of the kernel: each [SUM] behind its row's text, padding [SUM]s last.
+def free_gaps(batch: PackedBatch) -> np.ndarray:
+    """Ascending numbers g such that no interval of text spans the gap in front of text token g; T is one."""
+    num_text = len(batch.tokens)
+    first = batch.lo + 1  # an interval [lo, hi) spans the gaps in front of tokens lo + 1 to hi - 1
+    stop = np.maximum(batch.hi, first)
+    change = np.bincount(first, minlength=num_text + 2) - np.bincount(stop, minlength=num_text + 2)
+    return np.flatnonzero(np.cumsum(change)[: num_text + 1] == 0)
+
+
+def copy_gaps(batch: PackedBatch) -> np.ndarray:
+    """Gaps where the instruction stands again; none in the padding, so padding does not change them."""
+    if not (batch.num_prefix and batch.prefix_visible):
+        return np.zeros(0, dtype=np.int64)
+    free = free_gaps(batch)
+    free = free[(free >= CHUNK) & (free < batch.num_text)]
+    return free[np.unique(free // CHUNK, return_index=True)[1]]
+
+
+def num_places(batch: PackedBatch) -> int:
+    """N: text, [SUM]s and the instruction's further copies."""
+    return len(batch.position) + batch.num_prefix * len(copy_gaps(batch))
+
+
+def _order(batch: PackedBatch) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) token at each place and (T + S,) place of each token. Padding [SUM]s stand last.
 
     Where [SUM]s are keys themselves (`inline-visible`) they all stay behind the text: one interval each.
     """
-    num_text = len(batch.tokens)
+    num_text, total, copies = len(batch.tokens), len(batch.position), copy_gaps(batch)
     gap = np.full(len(batch.label), num_text)
     if not batch.sum_hi.any():
-        first = batch.lo + 1  # an interval [lo, hi) spans the gaps in front of tokens lo + 1 to hi - 1
-        stop = np.maximum(batch.hi, first)
-        spanned = np.cumsum(
-            np.bincount(first, minlength=num_text + 2) - np.bincount(stop, minlength=num_text + 2)
-        )
-        free = np.flatnonzero(spanned[: num_text + 1] == 0)
-        real = batch.label >= 0
+        free, real = free_gaps(batch), batch.label >= 0
         gap[real] = free[np.searchsorted(free, batch.hi[num_text:][real])]
-    return np.argsort(np.concatenate([2 * np.arange(num_text) + 1, 2 * gap]), kind="stable")
+    again = np.tile(np.arange(batch.num_prefix), len(copies))
+    token = np.concatenate([np.arange(total), again])
+    rank = [3 * np.arange(num_text) + 2, 3 * gap, np.repeat(3 * copies + 1, batch.num_prefix)]
+    arranged = np.argsort(np.concatenate(rank), kind="stable")
+    place = np.empty_like(arranged)
+    place[arranged] = np.arange(len(arranged))
+    return token[arranged], place[:total]
 
 
 def interval_blocks(batch: PackedBatch) -> IntervalBlocks:
-    """Places, intervals and blocks of a packed batch; N = T + S must be a multiple of BLOCK."""
-    num_text, total = len(batch.tokens), len(batch.position)
+    """Places, intervals and blocks of a packed batch; N must be a multiple of BLOCK."""
+    num_text, num_prefix = len(batch.tokens), batch.num_prefix if batch.prefix_visible else 0
+    order, place = _order(batch)
+    total, own = len(order), np.arange(len(order))
     assert total % BLOCK == 0, "packed to whole blocks"
-    order = array_order(batch)
-    place = np.empty_like(order)
-    place[order] = np.arange(total)
-    own = np.arange(total)
     lo, hi = _in_places(batch.lo[order], batch.hi[order], place)
-    num_prefix = batch.num_prefix if batch.prefix_visible else 0
-    parts = [(lo, hi), (own, own + 1)]
-    parts.append((np.zeros(total, dtype=np.int64), np.where(own >= num_prefix, num_prefix, 0)))
+    starts = np.flatnonzero(order == 0) if num_prefix else np.zeros(1, dtype=np.int64)
+    copy = starts[np.searchsorted(starts, own, side="right") - 1]
+    inside = own - copy < num_prefix
+    lo, hi = np.where(inside, copy, lo), np.where(inside, own + 1, hi)
+    parts = [(lo, hi), (own, own + 1), (copy, np.where(inside, copy, copy + num_prefix))]
     sum_lo = sum_hi = None
     if batch.sum_hi.any():
         sum_lo, sum_hi = _in_places(batch.sum_lo[order], batch.sum_hi[order], place[num_text:])
@@ -85,11 +118,12 @@ def interval_blocks(batch: PackedBatch) -> IntervalBlocks:
     some, full = _blocks(parts, total)
     return IntervalBlocks(
         order=order,
-        sum_place=place[num_text:],
+        place=place,
         lo=lo.astype(np.int32),
         hi=hi.astype(np.int32),
         sum_lo=None if sum_lo is None else sum_lo.astype(np.int32),
         sum_hi=None if sum_hi is None else sum_hi.astype(np.int32),
+        copy=copy.astype(np.int32),
         num_prefix=num_prefix,
         partial=some & ~full,
         full=full,

@@ -68,14 +68,16 @@ def plan_batch(
         flex: text attention by FlexAttention; the batch must be padded to whole blocks.
     """
     num_text, device = len(batch.tokens), torch.device(device)
-    flex_plan, place = plan_flex(batch, fixes, device) if flex else (None, None)
+    flex_plan, blocks = plan_flex(batch, fixes, device) if flex else (None, None)
     text = None if flex else query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
-    sums = query_blocks(batch, of_sums=True, block=min(MAX_SUM_BLOCK, k)).to(device, place)
+    sums = query_blocks(batch, of_sums=True, block=min(MAX_SUM_BLOCK, k)).to(
+        device, None if blocks is None else blocks.place
+    )
     position = batch.position
     if fixes.position != "rope":
         position = np.concatenate([position[:num_text], np.zeros_like(position[num_text:])])
-    if place is not None:
-        position = position[np.argsort(place)]
+    if blocks is not None:
+        position = position[blocks.order]
     bias = None if fixes.position == "rope" else grouped(alibi_bias(sums, fixes.alibi_slope), group)
     alpha = None if fixes.reset is None else grouped(reset_ratio(sums, fixes.reset, n), group)
     return BatchPlan(

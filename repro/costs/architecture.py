@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from repro.backbones.shapes import SHAPES
-from repro.backbones.spec import SMOLLM2, shape_name, source_kind
 from repro.errors import BackboneError, ConfigError
 
 
@@ -113,6 +111,9 @@ def architecture_of(name: str) -> Architecture:
     Raises:
         BackboneError: not found, or not of this pattern.
     """
+    from repro.backbones.shapes import SHAPES  # here: reports import this module, and no backbone
+    from repro.backbones.spec import SMOLLM2, shape_name, source_kind
+
     kind = source_kind(name)
     if kind in ("random", "smollm2"):
         shape = SHAPES[SMOLLM2 if kind == "smollm2" else shape_name(name)]

@@ -19,7 +19,7 @@ from repro.backbones.shapes import Shape
 from repro.backbones.spec import BackboneSpec
 from repro.costs.attention_op import counted_attention
 from repro.costs.closed_form import SumCounts, Training, causal_pairs
-from repro.costs.counters import HANDLERS, Handlers, fvcore_forward, torch_counter
+from repro.costs.counters import fvcore_forward, torch_counter
 from repro.costs.layer_stack import LayerStack, build_stack
 from repro.methods.sum_batches import SumBatch
 from repro.methods.sum_model import SumModel
@@ -63,7 +63,6 @@ def count_module(
     inputs: Sequence[Tensor],
     loss: Callable[[Any], Tensor],
     attention: Callable[[], AbstractContextManager[None]],
-    handlers: Handlers = HANDLERS,
 ) -> Counted:
     """Forward and backward pass of a module before both counters.
 
@@ -75,13 +74,13 @@ def count_module(
         CountError: an operation without a handler.
     """
     with attention():
-        with torch_counter(handlers) as count:
+        with torch_counter() as count:
             kept = _Kept(model)
             with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
                 out = loss(model(*inputs))
             forward = count.total
             out.backward()
-        traced = fvcore_forward(model, *inputs, handlers=handlers)
+        traced = fvcore_forward(model, *inputs)
     return Counted(traced, forward, count.total, kept.total)
 
 
@@ -105,9 +104,9 @@ class SumModelCounter:
         loss: as in `SumModel`.
     """
 
-    def __init__(self, spec: BackboneSpec, loss: str = "vocabulary", handlers: Handlers = HANDLERS) -> None:
+    def __init__(self, spec: BackboneSpec, loss: str = "vocabulary") -> None:
         backbone = load_backbone(spec, "meta")
-        self.config, self.handlers = backbone.config, handlers
+        self.config = backbone.config
         self.model = SumModel(backbone, loss).to("meta").train()
 
     def count(self, counts: SumCounts, fixes: Fixes) -> Counted:
@@ -133,42 +132,51 @@ class SumModelCounter:
 
         model = _FromTokens(self.model, plan)
         try:
-            return count_module(model, [plan.tokens], lambda out: out[0], attention, self.handlers)
+            return count_module(model, [plan.tokens], lambda out: out[0], attention)
         finally:
             self.model.zero_grad(set_to_none=True)
 
 
-def count_stack(
-    shape: Shape,
-    training: Training,
-    sequences: Sequence[int],
-    samples: int,
-    head_vectors: int,
-    bahe: bool = False,
-    behaviours: Sequence[int] = (),
-    handlers: Handlers = HANDLERS,
-) -> Counted:
-    """Both counts of LLM-CTR, or of BAHE's upper layers, with the encoding of `behaviours` if given.
+class StackCounter:
+    """Counts training steps of LLM-CTR, or of BAHE's upper layers with or without the encoding of behaviours.
 
     Args:
-        training: as for `closed_form.stack_cost`.
-        sequences: length of each sequence of the layers that see whole sequences.
-        samples: S. head_vectors: vectors that one sample's head reads.
-        bahe: the frozen layers do not read the sequences.
-        behaviours: tokens of each behaviour that the frozen layers encode in the same step.
+        shape: the architecture. training: as for `closed_form.stack_cost`.
+        head_vectors: vectors that one sample's head reads.
+        bahe: the frozen layers do not read the sequences, they encode behaviours.
     """
-    hidden = int(shape.arguments["hidden_size"])
-    stack = build_stack(shape, training, head_vectors * hidden, bahe).train()
 
-    def vectors(length: int) -> Tensor:
-        needs = training.tuning == "full" and training.train_embeddings and not bahe
-        return torch.empty(length, hidden, device="meta", requires_grad=needs)
+    def __init__(
+        self,
+        shape: Shape,
+        training: Training,
+        head_vectors: int,
+        bahe: bool = False,
+    ) -> None:
+        self.hidden, self.head_vectors = int(shape.arguments["hidden_size"]), head_vectors
+        self.stack = build_stack(shape, training, head_vectors * self.hidden, bahe).train()
+        # The embedding table is trained: its rows, which are the stack's input, have gradients.
+        self.input_grad = training.tuning == "full" and training.train_embeddings and not bahe
 
-    pooled = torch.zeros(samples, head_vectors, dtype=torch.int64, device="meta")
-    pairs = {"text": causal_pairs(sequences), "behaviours": causal_pairs(behaviours)}
-    model = _Both(stack) if behaviours else stack
-    inputs = [vectors(sum(sequences)), pooled, *([vectors(sum(behaviours))] if behaviours else [])]
-    return count_module(model, inputs, torch.sum, lambda: counted_attention(**pairs), handlers)
+    def count(self, sequences: Sequence[int], samples: int, behaviours: Sequence[int] = ()) -> Counted:
+        """Both counts of a step.
+
+        Args:
+            sequences: length of each sequence, of all samples together. samples: S.
+            behaviours: tokens of each behaviour that is encoded in the same step.
+        """
+
+        def vectors(length: int) -> Tensor:
+            return torch.empty(length, self.hidden, device="meta", requires_grad=self.input_grad)
+
+        pooled = torch.zeros(samples, self.head_vectors, dtype=torch.int64, device="meta")
+        inputs = [vectors(sum(sequences)), pooled, *([vectors(sum(behaviours))] if behaviours else [])]
+        pairs = {"text": causal_pairs(sequences), "behaviours": causal_pairs(behaviours)}
+        model = _Both(self.stack) if behaviours else self.stack
+        try:
+            return count_module(model, inputs, torch.sum, lambda: counted_attention(**pairs))
+        finally:
+            self.stack.zero_grad(set_to_none=True)
 
 
 def kept_bytes(shape: Shape, training: Training, tokens: int, dtype: torch.dtype) -> int:

@@ -81,7 +81,7 @@ def _attention(inputs: list[Any], formula: Formula) -> int:
     return formula(pairs, products, heads, head_dim) // 2  # as fvcore's own: multiply-adds
 
 
-def fvcore_forward(model: nn.Module, *inputs: Tensor, handlers: Handlers = HANDLERS) -> int:
+def fvcore_forward(model: nn.Module, *inputs: Tensor) -> int:
     """FLOPs of a forward pass by fvcore, x2 of what it counts.
 
     Args:
@@ -90,7 +90,7 @@ def fvcore_forward(model: nn.Module, *inputs: Tensor, handlers: Handlers = HANDL
     Raises:
         CountError: an operation that has no handler and is not on the list of free ones.
     """
-    analysis = _Products(model, inputs, handlers)
+    analysis = _Products(model, inputs, HANDLERS)
     with torch.no_grad():
         total = int(analysis.total())
     for name in analysis.unsupported_ops():
@@ -134,17 +134,17 @@ class TorchCount:
 
 
 @contextmanager
-def torch_counter(handlers: Handlers = HANDLERS) -> Iterator[TorchCount]:
+def torch_counter() -> Iterator[TorchCount]:
     """Counts everything that PyTorch dispatches inside, backward passes included.
 
     Raises:
         CountError: as `fvcore_forward`.
     """
     mapping: dict[Any, Any] = {torch.ops.aten.mv: _matrix_vector}
-    if handlers.forward is not None:
-        mapping[FORWARD] = _by_shape(handlers.forward, query=0)
-    if handlers.backward is not None:
-        mapping[BACKWARD] = _by_shape(handlers.backward, query=1)
+    if HANDLERS.forward is not None:
+        mapping[FORWARD] = _by_shape(HANDLERS.forward, query=0)
+    if HANDLERS.backward is not None:
+        mapping[BACKWARD] = _by_shape(HANDLERS.backward, query=1)
     counter = FlopCounterMode(display=False, depth=0, custom_mapping=mapping)
     with _RefuseUnknown(counter.flop_registry), counter:
         yield TorchCount(counter)

@@ -21,7 +21,6 @@ from baselines.sasrec import SASRec, SasRecSettings
 from repro.costs.attention_op import redirected_attention
 from repro.costs.closed_form import Cost, Work
 from repro.costs.counted_models import Counted, count_module
-from repro.costs.counters import HANDLERS, Handlers
 
 BATCH = 256  # targets of the counted step; FLOPs per target do not depend on it
 
@@ -67,9 +66,7 @@ def sasrec_cost(settings: SasRecSettings, n: int) -> Cost:
     return Cost((*works, *_mlp([3 * width, *settings.hidden])))
 
 
-def count_id_model(
-    model: IdModel, n: int, pairs: Sequence[int] = (), handlers: Handlers = HANDLERS
-) -> Counted:
+def count_id_model(model: IdModel, n: int, pairs: Sequence[int] = ()) -> Counted:
     """Both counts of one training step of `BATCH` targets, per step, on the meta device.
 
     Args:
@@ -95,7 +92,6 @@ def count_id_model(
         inputs,
         lambda out: out[0],
         lambda: redirected_attention([BATCH * each for each in pairs]),
-        handlers,
     )
 
 

@@ -48,8 +48,8 @@ class Bill:
     """One method's cost.
 
     Attributes:
-        flops: of all epochs. gpu_hours: on one device at `mfu`. price: US dollars for them. memory_gib: of one
-            device, with MICRO_BATCH_TOKENS tokens at a time and no checkpointing.
+        flops: of all epochs. gpu_hours: on one device at `mfu`. price: US dollars for them.
+        memory_gib: of one device, with MICRO_BATCH_TOKENS tokens at a time and no checkpointing.
     """
 
     flops: float

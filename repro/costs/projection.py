@@ -1,4 +1,4 @@
-"""From FLOPs to GPU-hours, price and memory: a projection, never a measurement, and marked so wherever it stands.
+"""From FLOPs to GPU-hours, price and memory: a projection, never a measurement, and marked so.
 
 hours = training FLOPs / (peak x MFU), with MFU (model FLOPs utilisation) measured on this project's own steps
 where there is a record of it, else `DEFAULT_MFU`, an assumption. Imports no torch.
@@ -45,8 +45,10 @@ class Mfu:
 
 
 def measured_mfu(rows: Sequence[Mapping[str, Any]], backbone: str, tuning: str, method: str, k: int) -> Mfu:
-    """MFU of the timing rows closest to a run: same backbone and tuning, same method where there is one, nearest
-    k, the median of repeats; `DEFAULT_MFU` where none has an MFU.
+    """MFU of the timing rows closest to a run, or `DEFAULT_MFU` where none has an MFU.
+
+    Same backbone and tuning; then the same method, where there is one; then the nearest k; the median of
+    repeats on one device.
 
     Args:
         rows: of `results/timing`. backbone: part of the rows' backbone, e.g. `llama-3.1-8b`.
@@ -61,10 +63,10 @@ def measured_mfu(rows: Sequence[Mapping[str, Any]], backbone: str, tuning: str, 
         return Mfu(DEFAULT_MFU, "assumed, none measured")
     distance = min(abs((row["k"] or 1) - k) for row in usable)
     chosen = [row for row in usable if abs((row["k"] or 1) - k) == distance]
-    best = max({row["device"] for row in chosen})
-    chosen = [row for row in chosen if row["device"] == best]
+    device = sorted({row["device"] for row in chosen})[0]
+    chosen = [row for row in chosen if row["device"] == device]
     value = statistics.median(row["mfu"] for row in chosen)
-    return Mfu(value, f"measured on {best}, {chosen[0]['method']}, k = {chosen[0]['k'] or 1}")
+    return Mfu(value, f"measured on {device}, {chosen[0]['method']}, k = {chosen[0]['k'] or 1}")
 
 
 def need(good: bool, what: str, found: object, expected: str) -> None:
@@ -106,8 +108,8 @@ def implied_mfu(flops: float, hours: float, device: Device) -> float:
 def memory_gib(arch: Architecture, training: Training, kept_bytes_per_token: float, tokens: int) -> float:
     """GiB of weights, gradients, AdamW's moments and what autograd keeps of one micro-batch.
 
-    Frozen weights are bf16; trained ones have 16 bytes (fp32 value, gradient, two moments). Temporary buffers,
-    fragmentation and the framework's own memory are not in it.
+    Frozen weights are bf16; trained ones have 16 bytes (fp32 value, gradient, two moments). Temporary
+    buffers, fragmentation and the framework's own memory are not in it.
 
     Args:
         kept_bytes_per_token: see `counted_models.Counted.kept_bytes`. tokens: of a micro-batch.

@@ -10,9 +10,9 @@ from baselines.histories import Catalogue
 from repro.backbones.shapes import SHAPES
 from repro.backbones.spec import SMOLLM2, BackboneSpec
 from repro.backbones.tokenizer import answer_ids, load_tokenizer
-from repro.costs.architecture import architecture_of
+from repro.costs.architecture import Architecture, architecture_of
 from repro.costs.closed_form import PARTS, Cost, Training, check_sizes, stack_cost, sum_model_cost
-from repro.costs.counted_models import Counted, SumModelCounter, count_stack
+from repro.costs.counted_models import Counted, StackCounter, SumModelCounter
 from repro.costs.id_models import id_rows
 from repro.costs.prompt_counts import PromptCounts, count_prompts
 from repro.data import TRAIN, PreparedData, load_prepared
@@ -88,36 +88,38 @@ def length_sweep(
     """
     rows: list[Row] = []
     for name in backbones:
-        shape, arch = SHAPES[name], architecture_of(f"random:{name}")
-        cut = round(arch.layers * sweep.LAYER_CUT)
+        arch = architecture_of(f"random:{name}")
         arch.check_length(min(lengths), f"{name}, shortest text")
-        plain = Training("lora", sweep.BAHE_RANK, train_embeddings=False)
-        upper = Training("lora", sweep.BAHE_RANK, train_embeddings=False, frozen_layers=cut)
-        table = stack_cost(arch, [sweep.TOKENS_PER_BEHAVIOUR], upper, range(cut)).forward
-        encoded = {"layer_cut": cut / arch.layers, "table_flops_per_behaviour": table}
-        for tokens in lengths:
-            behaviours = tokens // sweep.TOKENS_PER_BEHAVIOUR
-            parts = [behaviours // sweep.USER_SEQUENCES] * sweep.USER_SEQUENCES
-            sides: list[tuple[str, Training, list[int], int, Row]] = [
-                ("bahe", upper, parts, sweep.USER_SEQUENCES + 1, encoded | {"behaviours": behaviours}),
-            ]
-            if tokens <= arch.positions:
-                nothing = {"behaviours": None, "layer_cut": None, "table_flops_per_behaviour": None}
-                sides.insert(0, ("llm-ctr", plain, [tokens], 1, nothing))
-            for method, training, sequences, vectors, detail in sides:
-                samples = sweep.LENGTH_SAMPLES
-                layers = range(training.frozen_layers, arch.layers)
-                cost = stack_cost(
-                    arch, sequences * samples, training, layers, (samples, vectors * arch.hidden)
-                )
-                counted = count_stack(
-                    shape, training, sequences * samples, samples, vectors, bahe=method == "bahe"
-                )
-                head = _head(name, "lora", None, method, None, None)
-                length = {"length": {"text_tokens": tokens, **detail}}
-                rows += [
-                    head | row | length for row in (_closed(cost, samples), *_counters(counted, samples))
-                ]
+        for method in ("llm-ctr", "bahe"):
+            rows += _length_rows(name, arch, method, lengths)
+    return rows
+
+
+def _length_rows(name: str, arch: Architecture, method: str, lengths: Sequence[int]) -> list[Row]:
+    """Rows of one side; LLM-CTR has none where the text is longer than the model's positions."""
+    bahe, samples = method == "bahe", sweep.LENGTH_SAMPLES
+    cut = round(arch.layers * sweep.LAYER_CUT) if bahe else 0
+    training = Training("lora", sweep.BAHE_RANK, train_embeddings=False, frozen_layers=cut)
+    vectors = sweep.USER_SEQUENCES + 1 if bahe else 1  # the item's vector joins at BAHE's head
+    table = stack_cost(arch, [sweep.TOKENS_PER_BEHAVIOUR], training, range(cut)).forward
+    counter = StackCounter(SHAPES[name], training, vectors, bahe)
+    rows: list[Row] = []
+    for tokens in lengths:
+        if not bahe and tokens > arch.positions:
+            continue
+        behaviours = tokens // sweep.TOKENS_PER_BEHAVIOUR
+        alone = [behaviours // sweep.USER_SEQUENCES] * sweep.USER_SEQUENCES if bahe else [tokens]
+        sequences, head = alone * samples, (samples, vectors * arch.hidden)
+        cost = stack_cost(arch, sequences, training, range(cut, arch.layers), head)
+        detail = {
+            "text_tokens": tokens,
+            "behaviours": behaviours if bahe else None,
+            "layer_cut": cut / arch.layers if bahe else None,
+            "table_flops_per_behaviour": table if bahe else None,
+        }
+        row = _head(name, "lora", None, method, None, None) | {"length": detail}
+        both = counter.count(sequences, samples)
+        rows += [row | found for found in (_closed(cost, samples), *_counters(both, samples))]
     return rows
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from repro.backbones.fix_settings import Fixes
-from repro.backbones.interval_blocks import BLOCK
+from repro.backbones.interval_blocks import BLOCK, CHUNK, num_places
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.data.interactions import TRAIN, PreparedData
 from repro.methods.method import BatchSizes, SumMethod
@@ -91,10 +91,11 @@ class SumBatches:
         flex = self.whole_blocks(device)
         packed = self._pack_to_length(chosen) if flex else self._pack(chosen)
         plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, flex)
-        return SumBatch(plan, packed.num_sums, packed.num_tokens, len(packed.position))
+        num_padded = len(packed.position) if plan.flex is None else len(plan.flex.order)
+        return SumBatch(plan, packed.num_sums, packed.num_tokens, num_padded)
 
     def whole_blocks(self, device: torch.device | str) -> bool:
-        """Whether batches are padded to FlexAttention's blocks: on CUDA, where the length buckets allow it."""
+        """Whether batches are padded to whole blocks for FlexAttention: on CUDA, where buckets allow it."""
         return torch.device(device).type == "cuda" and self.sizes.text_multiple % BLOCK == 0
 
     def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
@@ -111,7 +112,7 @@ class SumBatches:
 
     def _pack_to_length(self, chosen: np.ndarray) -> PackedBatch:
         packed = pack_rows(self.source, self.rows, chosen, 1, self.sizes.sum_multiple)
-        return pad_batch(packed, self._padded_length(chosen) - len(packed.position), 0)
+        return pad_batch(packed, self._padded_length(chosen) - num_places(packed), 0)
 
     def _padded_length(self, chosen: np.ndarray) -> int:
         """Text and [SUM]s of a micro-batch with padding: one of a few lengths, the shortest that holds it."""
@@ -124,10 +125,11 @@ class SumBatches:
         return int(fitting[0]) if len(fitting) else needed
 
     def _length(self, chosen: np.ndarray) -> int:
-        """Upper bound on text and [SUM]s of a micro-batch, a multiple of `text_multiple`."""
+        """Upper bound on the places of a micro-batch, a multiple of `text_multiple`."""
         sums = -(-self.count(chosen) // self.sizes.sum_multiple) * self.sizes.sum_multiple
-        tokens = len(self.source.items.instruction) + int(self._row_tokens[chosen].sum()) + sums
-        return -(-tokens // self.sizes.text_multiple) * self.sizes.text_multiple
+        prefix, text = len(self.source.items.instruction), int(self._row_tokens[chosen].sum())
+        places = text + sums + prefix * (1 + (prefix + text) // CHUNK)
+        return -(-places // self.sizes.text_multiple) * self.sizes.text_multiple
 
     def _sample(self) -> list[np.ndarray]:
         """Micro-batches whose lengths stand for those of all epochs."""

@@ -63,7 +63,9 @@ def _panel(axes: Axes, panel: Mapping[str, Any]) -> None:
     colours = iter(COLOURS * 3)
     for line in panel["lines"]:
         dashed = line["style"] == "dashed"
-        style: dict[str, Any] = {"linestyle": "--", "linewidth": 1.1} if dashed else {"marker": "o", "markersize": 4}
+        style: dict[str, Any] = (
+            {"linestyle": "--", "linewidth": 1.1} if dashed else {"marker": "o", "markersize": 4}
+        )
         x, y = zip(*line["points"], strict=True)
         axes.plot(x, y, label=line["name"], color=next(colours), **style)
     if panel["log"]:
@@ -77,7 +79,7 @@ def _panel(axes: Axes, panel: Mapping[str, Any]) -> None:
     axes.legend(loc="best")
 
 
-def _rounded(value: Any) -> Any:  # noqa: ANN401
+def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _rounded(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

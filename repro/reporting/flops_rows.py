@@ -68,7 +68,7 @@ def length_sweeps(inputs: Inputs) -> list[Sweep]:
     return _sweeps(inputs, lambda rows: any(row.get("length") for row in rows))
 
 
-def _sweeps(inputs: Inputs, wanted: Any) -> list[Sweep]:  # noqa: ANN401
+def _sweeps(inputs: Inputs, wanted: Any) -> list[Sweep]:
     found = []
     for origin in ORIGINS:
         for file in inputs.flops[origin]:
@@ -97,18 +97,29 @@ def agreement(rows: Sequence[Row]) -> list[tuple[str, str, str, str]]:
                 found = worst.setdefault((row["backbone"], row["counter"]), [])
                 found.append(abs(row[name] / expected - 1))
     return [
-        (backbone if backbone != "none" else "DIN, SASRec", counter, str(len(differences)), f"{max(differences):.1e}")
+        (
+            backbone if backbone != "none" else "DIN, SASRec",
+            counter,
+            str(len(differences)),
+            f"{max(differences):.1e}",
+        )
         for (backbone, counter), differences in worst.items()
     ]
 
 
-AGREEMENT_HEADERS = ("model", "counter", "figures compared with the closed form", "largest relative difference")
+AGREEMENT_HEADERS = (
+    "model",
+    "counter",
+    "figures compared with the closed form",
+    "largest relative difference",
+)
 
 
 def provenance(sweeps: Iterable[Sweep]) -> str:
     """The closing section: files and versions. FLOPs depend on no device."""
     lines = [
-        (each.file.path.name, each.origin, str(len(each.rows)), versions(each.file.environment)) for each in sweeps
+        (each.file.path.name, each.origin, str(len(each.rows)), versions(each.file.environment))
+        for each in sweeps
     ]
     return "## Provenance\n\n" + (
         table(("file", "origin", "rows", "versions"), lines) if lines else "No records."

@@ -12,8 +12,8 @@ PARTS = (
     ("linear layers", "linear layers, forward", "the last layer runs its query, output projection and MLP at "
      "[SUM]s only; with the reset it projects keys and values twice"),
     ("LoRA", "+ LoRA adapters", "they cost what the layers cost, token by token"),
-    ("attention", "+ attention, visible pairs", "tokens late in a streaming prompt see a full window, those of "
-     "a sliding-window prompt see half of one on average; SW also sees the instruction"),
+    ("attention", "+ attention, visible pairs", "tokens late in a streaming prompt see a full window, those "
+     "of a sliding-window prompt see half of one on average; SW also sees the instruction"),
     ("LM head", "+ LM head at [SUM]s: forward FLOPs", "the same for every target in either method"),
 )  # fmt: skip
 
@@ -36,7 +36,11 @@ def steps(sweep: Sweep, backbone: str, method: str, n: int, k: int) -> list[tupl
     text, instruction = "tokens_text", "tokens_instruction"
     lines: list[tuple[str, float, str]] = [
         ("equation 3: k N / (N + K)", equation_3(n, k), "the paper's approximation"),
-        ("token limit: (n + 1) k / (n + k)", token_limit(n, k), "a sliding-window prompt also holds its target"),
+        (
+            "token limit: (n + 1) k / (n + k)",
+            token_limit(n, k),
+            "a sliding-window prompt also holds its target",
+        ),
         (
             "interactions of the real prompts",
             ratio(lambda r: r["prompt"]["interactions"]),

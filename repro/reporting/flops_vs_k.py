@@ -34,10 +34,13 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     blocks = [
         f"![Reduction of training FLOPs against k]({NAME}.png)",
         f"The same as [SVG]({NAME}.svg); the plotted numbers are in [{NAME}.json]({NAME}.json).",
-        "Reduction = training FLOPs per target of the sliding window over those of DTI, on the real prompts of "
+        "Reduction = training FLOPs per target of the sliding window over those of DTI, on the real "
+        "prompts of "
         "the training split (SmolLM2's tokenizer for every backbone; Llama 3's is not freely available). "
-        "Only matrix products count, one multiply-add is 2 FLOPs, attention counts the (query, key) pairs that a "
-        "query may see, and padding is left out (it stands in a table of its own). The instruction is processed "
+        "Only matrix products count, one multiply-add is 2 FLOPs, attention counts the (query, key) "
+        "pairs that a "
+        "query may see, and padding is left out (it stands in a table of its own). The instruction is "
+        "processed "
         "once per forward pass, as the trainer does it. Derivations: [docs/costs.md](../docs/costs.md).",
     ]
     for sweep in sweeps:
@@ -52,7 +55,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 def state(inputs: Inputs) -> str:
     """Which data sets have rows, for the index."""
-    return "; ".join(f"{each.title}: {plural(len(each.rows), 'row')}" for each in prompt_sweeps(inputs)) or "not run"
+    return (
+        "; ".join(f"{each.title}: {plural(len(each.rows), 'row')}" for each in prompt_sweeps(inputs))
+        or "not run"
+    )
 
 
 def _panel(sweep: Sweep, n: int) -> dict[str, Any]:
@@ -118,7 +124,15 @@ def _flops(sweep: Sweep, n: int) -> str:
         if row["tuning"] is None and row["counter"] == CLOSED:
             name = f"{TITLES[row['method']]}, history of {row['n']}"
             lines.append((name, ABSENT, ABSENT, "everything", *_costs(row)))
-    headers = ("method", "k", "backbone", "trained", "forward, GFLOPs", "training, GFLOPs", "training / forward")
+    headers = (
+        "method",
+        "k",
+        "backbone",
+        "trained",
+        "forward, GFLOPs",
+        "training, GFLOPs",
+        "training / forward",
+    )
     return table(headers, lines)
 
 
@@ -140,7 +154,13 @@ def _tokens(sweep: Sweep) -> str:
                 continue
             p = row["prompt"]
             processed = p["tokens_text"] + p["tokens_instruction"] + 1
-            columns = (p["tokens_raw"], p["tokens_templated"], processed, p["tokens_padded"], p["tokens_bucketed"])
+            columns = (
+                p["tokens_raw"],
+                p["tokens_templated"],
+                processed,
+                p["tokens_padded"],
+                p["tokens_bucketed"],
+            )
             lines.append(
                 (
                     TITLES[method], str(n), str(k), f"{p['prompts']:.4f}",
@@ -151,8 +171,10 @@ def _tokens(sweep: Sweep) -> str:
     text = (
         "Raw: bare item texts of the prompts. Templated: with the words around them, answers, [SUM] and one "
         "instruction per prompt. Processed: instruction once per forward pass; this is what the FLOPs above "
-        "count. Padded: text and [SUM]s rounded up to the multiples of tier `gpu`. Bucketed: rounded up to one "
-        "of a few lengths, as its CUDA batches are. Visible pairs: what queries may see. Computed pairs: what "
+        "count. Padded: text and [SUM]s rounded up to the multiples of tier `gpu`. Bucketed: rounded up "
+        "to one "
+        "of a few lengths, as its CUDA batches are. Visible pairs: what queries may see. Computed "
+        "pairs: what "
         "the banded attention on the CPU computes, in a sample of batches."
     )
     return text + "\n\n" + table(headers, lines)

@@ -68,7 +68,7 @@ class Inputs:
         runs: by origin, "committed" or "yours"; every status.
         statistics: by origin, rows as in `StatisticsRow` plus their file's `environment`, in file order.
         trials: settings tried before the runs, by file, as in `trials.Trial`.
-        flops, timing: measurement files by origin.
+        flops, timing, bahe: measurement files by origin.
         paper_hours: DTI's Table 3, by (data set, method, k).
         baseline_trials: the same for ID-based models, as in `baseline_trials.BaselineTrial`.
     """
@@ -81,6 +81,7 @@ class Inputs:
     baseline_trials: dict[str, dict[str, Any]]
     flops: dict[str, list[Measurement]]
     timing: dict[str, list[Measurement]]
+    bahe: dict[str, list[Measurement]]
     paper_hours: dict[tuple[str, str, int], float]
     published_baselines: dict[tuple[str, str, str], PublishedScore]
 
@@ -119,6 +120,7 @@ def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -
         baseline_trials=load_baseline_trials(results_dir),
         flops=_measurements("flops", results_dir, runs_dir),
         timing=_measurements("timing", results_dir, runs_dir),
+        bahe=_measurements("bahe", results_dir, runs_dir),
         paper_hours=paper_hours(reference_dir),
         published_baselines=published_baselines(reference_dir),
     )

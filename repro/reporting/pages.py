@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from repro.reporting import baselines, figure2, table1, table2
+from repro.reporting import baselines, figure2, flops_vs_k, flops_vs_length, projection, table1, table2
 from repro.reporting.formatting import table
 from repro.reporting.inputs import Inputs
 
@@ -32,6 +32,13 @@ PAGES: dict[str, Page] = {
     "table1": Page("AUC, log loss and F1 of SW, DTI- and DTI (DTI, Table 1)", table1.render, table1.state),
     "table2": Page("Statistics of the data sets (DTI, Table 2)", table2.render, table2.state),
     "figure2": Page("AUC against k (DTI, Figure 2)", figure2.render, figure2.state),
+    "flops_vs_k": Page("FLOPs per target against k (DTI, equation 3)", flops_vs_k.render, flops_vs_k.state),
+    "flops_vs_length": Page(
+        "FLOPs of LLM-CTR and BAHE against text length", flops_vs_length.render, flops_vs_length.state
+    ),
+    "projection": Page(
+        "Projected GPU-hours, price and memory (DTI, Table 3; BAHE)", projection.render, projection.state
+    ),
 }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from repro.costs.architecture import architecture_of
 from repro.costs.closed_form import Training, equation_3, sum_model_cost
-from repro.costs.devices import DEVICES
+from repro.costs.devices import DEVICES, device_of
 from repro.costs.projection import (
     BAHE_GPUS,
     BAHE_SAMPLES_PER_DAY,
@@ -64,18 +64,25 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         for key in SHOWN
     )
     blocks = [
-        "**Projections, not measurements**: GPU-hours = training FLOPs / (peak × MFU). MFU is the median of this "
-        f"project's timing records nearest to the cell, else {DEFAULT_MFU:.2f}, which is assumed. Peaks of dense "
-        f"bf16 and assumed prices: {devices}. A column of what was measured reads \"not run\" where nobody did.",
+        "**Projections, not measurements**: GPU-hours = training FLOPs / (peak × MFU). MFU is the "
+        "median of this "
+        f"project's timing records nearest to the cell, else {DEFAULT_MFU:.2f}, which is assumed. Peaks "
+        f'of dense bf16 and assumed prices: {devices}. A column of what was measured reads "not run" where '
+        "nobody did.",
         "## DTI, Table 3: Llama-3.1-8B, LoRA r = 16, n = 20",
-        "The paper gives hours until convergence on A100s, but neither the number of GPUs nor of epochs (at most "
-        f"{PAPER_EPOCHS}), and no prompt length but one: a context of 20 interactions takes up to 701 tokens. So "
-        f"two sets of prompts are projected. *Paper length*: {PAPER_TOKENS:.0f} tokens for every interaction and "
-        f"{100 * TRAIN_SHARE:.0f} % of the samples of its Table 2 as targets; for CDs and Kindles that length is "
+        "The paper gives hours until convergence on A100s, but neither the number of GPUs nor of epochs "
+        "(at most "
+        f"{PAPER_EPOCHS}), and no prompt length but one: a context of 20 interactions takes up to 701 "
+        "tokens. So "
+        f"two sets of prompts are projected. *Paper length*: {PAPER_TOKENS:.0f} tokens for every "
+        "interaction and "
+        f"{100 * TRAIN_SHARE:.0f} % of the samples of its Table 2 as targets; for CDs and Kindles that "
+        "length is "
         "an assumption, since nothing is printed. *Ours*: the counted FLOPs of real prompts of this project.",
         _table3(cells, timing),
         "### What the paper's hours imply",
-        "Implied MFU = FLOPs of one epoch / (the paper's hours × peak of one A100). With e epochs on g GPUs it is "
+        "Implied MFU = FLOPs of one epoch / (the paper's hours × peak of one A100). With e epochs on g "
+        "GPUs it is "
         "e / g times as much, so one column is enough: a value of 0.2 with 2 epochs on one GPU would be 0.4. "
         "Between methods the unknown e / g cancels if it is the same, and what is left is the ratio of times "
         "beside the ratio of FLOPs.",
@@ -133,7 +140,7 @@ def _table3(cells: Sequence[Cell], timing: Sequence[Row]) -> str:
     headers = ["data set", "method", "prompts", "paper, hours", "PFLOPs per epoch", "MFU"]
     for key in SHOWN:
         title = DEVICES[key].title
-        headers += [f"{title}, measured", f"{title}, GPU-hours per epoch", "US $"]
+        headers += [f"{title}, hours per epoch measured", f"{title}, GPU-hours per epoch", "US $"]
     headers.append(f"at {PAPER_EPOCHS} epochs, A100 GPU-hours")
     lines = []
     for cell in cells:
@@ -142,10 +149,26 @@ def _table3(cells: Sequence[Cell], timing: Sequence[Row]) -> str:
         line += [f"{cell.flops / 1e15:,.0f}", f"{mfu.value:.2f}, {mfu.source}"]
         for key in SHOWN:
             hours = gpu_hours(cell.flops, DEVICES[key], mfu.value)
-            line += ["not run", f"{hours:,.2f} (projected)", f"{hours * PRICES[key]:,.2f}"]
+            line += [_measured(cell, key, timing), f"{hours:,.2f} (projected)", f"{hours * PRICES[key]:,.2f}"]
         line.append(f"{PAPER_EPOCHS * gpu_hours(cell.flops, DEVICES['a100'], mfu.value):,.1f} (projected)")
         lines.append(line)
     return table(headers, lines)
+
+
+def _measured(cell: Cell, device: str, timing: Sequence[Row]) -> str:
+    """Hours of an epoch at the measured targets per second of this model, method, n and k on one device."""
+    rates = [
+        row["targets_per_s"]
+        for row in timing
+        if BACKBONE in row["backbone"].lower()
+        and (row["tuning"], row["method"], row["n"]) == (TUNING, cell.method, CONTEXT)
+        and (row["k"] or 1, row["device_count"]) == (cell.k, 1)
+        and device_of(row["device"]) is DEVICES[device]
+        and isinstance(row["targets_per_s"], float | int)
+    ]
+    if not rates or cell.kept is None:  # the paper's prompt length was never run
+        return "not run"
+    return f"{cell.targets / statistics.median(rates) / 3600:,.2f}"
 
 
 def _implied(cells: Sequence[Cell], inputs: Inputs) -> str:
@@ -192,8 +215,10 @@ def _memory(cells: Sequence[Cell]) -> str:
         return "Not run: no counted prompts of ML-1M."
     headers = ("data set", "method", "kept per token, MiB", "GiB", "GiB with checkpointing")
     text = (
-        f"bf16 base, fp32 adapters with AdamW, {MICRO_BATCH_TOKENS:,} tokens at a time; what autograd keeps was "
-        "counted on the meta device (eager layers; a compiled or fused layer keeps less). Temporary buffers and "
+        f"bf16 base, fp32 adapters with AdamW, {MICRO_BATCH_TOKENS:,} tokens at a time; what autograd "
+        "keeps was "
+        "counted on the meta device (eager layers; a compiled or fused layer keeps less). Temporary "
+        "buffers and "
         "fragmentation come on top. An A100 or H100 has 74.5 GiB."
     )
     return text + "\n\n" + table(headers, lines)
@@ -203,35 +228,47 @@ def _bahe(inputs: Inputs, timing: Sequence[Row]) -> str:
     need = BAHE_SAMPLES_PER_DAY / 86_400 / BAHE_GPUS
     text = (
         f"50 million samples a day are {need:.1f} samples per second and GPU. The paper's model is not known "
-        "here; the shapes below are this project's. Projected samples/s at the MFU given, and the MFU that the "
-        "stated rate would need."
+        "here; the shapes below are this project's. Projected samples/s at the MFU given, and the MFU that "
+        "the stated rate would need."
     )
-    device, lines = DEVICES["a100"], []
-    for sweep in length_sweeps(inputs):
-        for backbone, tuning in sweep.backbones:
-            for tokens, methods in rows_by_length(sweep, backbone).items():
-                if tokens not in BAHE_LENGTHS:
-                    continue
-                for method, row in methods.items():
-                    flops = row["train_flops_per_target"]
-                    mfu = measured_mfu(timing, backbone, tuning, method, 1)
-                    rate = device.bf16_flops * mfu.value / flops
-                    lines.append(_bahe_line(backbone, f"{tokens:,}", method, need, rate, mfu, flops / device.bf16_flops))
-    if not lines:
-        return f"{text}\n\nNot run."
+    lines = [
+        _bahe_line(inputs, timing, need, backbone, tuning, tokens, row)
+        for sweep in length_sweeps(inputs)
+        for backbone, tuning in sweep.backbones
+        for tokens, methods in rows_by_length(sweep, backbone).items()
+        if tokens in BAHE_LENGTHS
+        for row in methods.values()
+    ]
     headers = (
         "backbone", "text tokens", "method", "stated, samples/s per GPU", "A100, measured",
         "A100, samples/s (projected)", "MFU", "MFU that the stated rate needs",
     )  # fmt: skip
-    return text + "\n\n" + table(headers, lines)
+    return text + "\n\n" + (table(headers, lines) if lines else "Not run.")
 
 
 def _bahe_line(
-    backbone: str, tokens: str, method: str, need: float, rate: float, mfu: Any, seconds_at_peak: float
+    inputs: Inputs, timing: Sequence[Row], need: float, backbone: str, tuning: str, tokens: int, row: Row
 ) -> tuple[str, ...]:
-    needed = need * seconds_at_peak
-    told = f"{needed:.4f}" if needed <= 1 else f"{needed:.2f} (more than the peak)"
-    stated = f"{need:.1f}" if method == "bahe" else ABSENT
+    method, peak = row["method"], DEVICES["a100"].bf16_flops
+    mfu = measured_mfu(timing, backbone, tuning, method, 1)
+    needed = need * row["train_flops_per_target"] / peak
+    rates = [
+        each["samples_per_s"]
+        for origin in ORIGINS
+        for file in inputs.bahe[origin]
+        for each in file.rows
+        if (each["method"].replace("_", "-"), each["text_tokens"]) == (method, tokens)
+        and backbone in each["backbone"].lower()
+        and device_of(each["device"]) is DEVICES["a100"]
+        and isinstance(each["samples_per_s"], float | int)
+    ]
     return (
-        backbone, tokens, TITLES[method], stated, "not run", f"{rate:,.1f}", f"{mfu.value:.2f}, {mfu.source}", told,
-    )  # fmt: skip
+        backbone,
+        f"{tokens:,}",
+        TITLES[method],
+        f"{need:.1f}" if method == "bahe" else ABSENT,
+        f"{statistics.median(rates):,.1f}" if rates else "not run",
+        f"{peak * mfu.value / row['train_flops_per_target']:,.1f}",
+        f"{mfu.value:.2f}, {mfu.source}",
+        f"{needed:.4f}" if needed <= 1 else f"{needed:.2f} (more than the peak)",
+    )

@@ -1,6 +1,6 @@
 """Checkpoints of a running training: one file, replaced atomically, refused for another configuration.
 
-Only what training changes is stored: trained parameters, optimiser, random state and progress, from which the
+Only what training changes is stored: trained parameters, batch statistics, optimiser, random state and progress, from which the
 schedule follows. The rest of the model comes from the backbone. Read back with `weights_only=True`: a
 checkpoint cannot run code.
 """
@@ -26,21 +26,31 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Name -> tensor of everything that training changes: trained parameters and persistent buffers.
+
+    A buffer is left out of it with `persistent=False`; batch statistics (DIN's Dice) are in it.
+    """
+    buffers = dict(model.named_buffers())
+    stored = {name: buffers[name] for name in model.state_dict() if name in buffers}
+    return {**trained_parameters(model), **stored}
+
+
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the trained parameters, on the CPU."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in trained_parameters(model).items()}
+    """A copy of what training changes, on the CPU."""
+    return {name: each.detach().to("cpu", copy=True) for name, each in trained_state(model).items()}
 
 
 def load_snapshot(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Copy a snapshot back. Raises ValueError for other names or shapes."""
-    parameters = trained_parameters(model)
-    wrong = set(parameters) ^ set(values)
-    wrong |= {name for name in set(parameters) & set(values) if parameters[name].shape != values[name].shape}
+    state = trained_state(model)
+    wrong = set(state) ^ set(values)
+    wrong |= {name for name in set(state) & set(values) if state[name].shape != values[name].shape}
     if wrong:
         raise ValueError(f"parameters that are not this model's: {', '.join(sorted(wrong)[:3])}")
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(values[name])
+        for name, tensor in state.items():
+            tensor.copy_(values[name])
 
 
 class CheckpointFolder:

@@ -14,16 +14,22 @@ from test_attention import FIXES, FORMATS, N, assert_close, backbone_of, embeddi
 
 from repro.backbones.decoder import Decoder
 from repro.backbones.fix_settings import Fixes, Reset
-from repro.backbones.interval_blocks import BLOCK
+from repro.backbones import interval_blocks
+from repro.backbones.interval_blocks import BLOCK, num_places
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.errors import BackboneError
 from repro.prompts.packing import PackedBatch, pad_batch
 from repro.prompts.settings import PromptSettings
 
 
+@pytest.fixture(autouse=True)
+def several_copies_of_the_instruction(monkeypatch) -> None:
+    monkeypatch.setattr(interval_blocks, "CHUNK", 9)
+
+
 def whole_blocks(settings: PromptSettings) -> PackedBatch:
     batch = make_case(settings).pack(sum_multiple=4)
-    return pad_batch(batch, -len(batch.position) % BLOCK, 0)
+    return pad_batch(batch, -num_places(batch) % BLOCK, 0)
 
 
 def both(family: str, settings: PromptSettings, fixes: Fixes) -> tuple[torch.Tensor, torch.Tensor, BatchPlan]:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prompt_cases import Case, cases, make_data, make_items
 
 from repro.backbones import interval_blocks as module
-from repro.backbones.interval_blocks import IntervalBlocks, array_order, block_lists, interval_blocks
+from repro.backbones.interval_blocks import IntervalBlocks, block_lists, interval_blocks, num_places
 from repro.backbones.visibility import dense_visibility
 from repro.data.interactions import TRAIN
 from repro.prompts.packing import PackedBatch, PromptSource, pack_rows, pad_batch
@@ -20,15 +20,17 @@ from repro.prompts.settings import PromptSettings
 
 
 def pad_to_blocks(batch: PackedBatch, sums: int) -> PackedBatch:
-    return pad_batch(batch, -(len(batch.position) + sums) % module.BLOCK, sums)
+    return pad_batch(batch, -(num_places(batch) + sums) % module.BLOCK, sums)
 
 
 def seen_by_rule(blocks: IntervalBlocks) -> np.ndarray:
-    """(N, N) the mask as the kernel evaluates it, from lo, hi and the prefix alone."""
+    """(N, N) the mask as the kernel evaluates it, from lo, hi and copy alone."""
     key = np.arange(len(blocks.order))
-    query = key[:, None]
+    query, first = key[:, None], blocks.copy[:, None]
     seen = (key >= blocks.lo[:, None]) & (key < blocks.hi[:, None]) | (key == query)
-    seen |= (key < blocks.num_prefix) & (query >= blocks.num_prefix)
+    if blocks.num_prefix:
+        after = first + blocks.num_prefix
+        seen |= (key >= first) & (key < after) & (query >= after)
     if blocks.sum_lo is not None:
         seen |= (key >= blocks.sum_lo[:, None]) & (key < blocks.sum_hi[:, None])
     return seen
@@ -37,21 +39,25 @@ def seen_by_rule(blocks: IntervalBlocks) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 4)
+    monkeypatch.setattr(module, "CHUNK", 6)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases(), st.integers(0, 5))
 def test_rule_and_blocks_are_the_dense_mask(case: Case, sums: int) -> None:
     batch = pad_to_blocks(case.pack(), sums)
     blocks, block = interval_blocks(batch), module.BLOCK
-    dense = dense_visibility(batch)[blocks.order][:, blocks.order]
-    assert np.array_equal(seen_by_rule(blocks), dense)
-    tiles = dense.reshape(len(dense) // block, block, -1, block).transpose(0, 2, 1, 3)
+    seen, dense = seen_by_rule(blocks), dense_visibility(batch)
+    times = np.zeros((len(seen), len(dense)), dtype=int)  # how often each query sees each token
+    np.add.at(times.T, blocks.order, seen.T.astype(int))
+    assert np.array_equal(times, dense[blocks.order])
+    tiles = seen.reshape(len(seen) // block, block, -1, block).transpose(0, 2, 1, 3)
     assert np.array_equal(blocks.partial | blocks.full, tiles.any((2, 3)))
     assert not (blocks.full & ~tiles.all((2, 3))).any()
     assert not (blocks.full & blocks.partial).any()
-    assert np.array_equal(np.sort(blocks.order), np.arange(len(dense)))
-    assert np.array_equal(blocks.order[blocks.sum_place], len(batch.tokens) + np.arange(len(batch.label)))
+    assert np.array_equal(blocks.order[blocks.place], np.arange(len(dense)))
+    copies = np.flatnonzero(blocks.order == 0) if batch.num_prefix else []
+    assert len(blocks.order) == len(dense) + batch.num_prefix * max(len(copies) - 1, 0) == num_places(batch)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
@@ -72,12 +78,19 @@ def packed(k: int, **settings) -> PackedBatch:
 @pytest.mark.parametrize("k", [1, 3, 50])
 def test_sums_stand_right_behind_their_rows_text(k: int) -> None:
     batch = packed(k)
-    order, num_text = array_order(batch), len(batch.tokens)
-    kinds = order >= num_text
-    runs = np.flatnonzero(kinds[1:] & ~kinds[:-1])
-    sums_per_run = np.diff(np.flatnonzero(np.diff(np.r_[False, kinds, False].astype(int))))[::2]
-    assert len(runs) == len(build_rows(make_data([40, 40], train_only=True, min_context=4), TRAIN, 4, k)) + 1
-    assert sums_per_run.max() <= max(k, 3)
+    blocks, num_text = interval_blocks(batch), len(batch.tokens)
+    real = np.flatnonzero(batch.label >= 0)
+    between = blocks.place[num_text + real] - (blocks.hi[blocks.place[num_text + real]] - 1)
+    assert 1 <= between.min() <= k
+    assert between.max() <= 5 * k, "the rest of the row's text and its earlier [SUM]s"
+
+
+def test_no_copy_of_the_instruction_is_seen_by_many_blocks() -> None:
+    blocks = interval_blocks(packed(1))
+    starts = np.flatnonzero(blocks.order == 0)
+    assert len(starts) > 20
+    some = blocks.partial | blocks.full
+    assert some.sum(0).max() <= 20, "queries of two chunks and of one row over a chunk's end"
 
 
 def test_most_blocks_of_a_wide_window_are_full(monkeypatch) -> None:

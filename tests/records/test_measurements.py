@@ -56,7 +56,24 @@ BAHE = {
     "train_flops_per_sample": 1e15,
     "table_build_s": None,
 }
-KINDS = {"timing": TIMING, "flops": FLOPS, "bahe": BAHE}
+BASELINE_SPEED = {
+    "device": "some CPU, 2 cores",
+    "threads": 2,
+    "program": "ours",
+    "dataset": "ml-1m",
+    "protocol": "rella",
+    "n": 30,
+    "batch": 2048,
+    "repeat": 0,
+    "whole_epoch": False,
+    "targets": 60000,
+    "prepare_s": 0.1,
+    "train_s": 4.0,
+    "targets_per_s": 15e3,
+    "loaded_gib": 0.4,
+    "peak_gib": 0.8,
+}
+KINDS = {"timing": TIMING, "flops": FLOPS, "bahe": BAHE, "baseline_speed": BASELINE_SPEED}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,6 +115,8 @@ def test_every_key_is_required_and_no_other_known(tmp_path, kind):
         ("flops", "forward_flops_per_target", None),
         ("bahe", "layer_cut", 1.5),
         ("bahe", "method", "dti"),
+        ("baseline_speed", "program", "another"),
+        ("baseline_speed", "peak_gib", None),
     ],
 )
 def test_wrong_values_are_refused(tmp_path, kind, key, value):
