@@ -5,6 +5,7 @@ Shapes: B targets, n past interactions, E width of an interaction's vector, U un
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ class LocalActivation(nn.Module):
         super().__init__()
         self.softmax = softmax
         self.first = nn.Linear(4 * width, units[0])
-        self.rest = nn.ModuleList(nn.Linear(i, o) for i, o in zip(units, units[1:], strict=False))
+        self.rest = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(units))
         self.activations = nn.ModuleList(Dice(each) for each in units)
         self.out = nn.Linear(units[-1], 1)
 

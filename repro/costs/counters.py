@@ -25,19 +25,18 @@ from repro.errors import CountError
 
 # Operations without a matrix product, beside those that PyTorch tags as pointwise and those that are views.
 _FREE_NAMES = """
-    alias __and__ arange argmax as_strided batch_norm bernoulli binary_cross_entropy
-    binary_cross_entropy_with_logits broadcast_tensors cat chunk clone constant_pad_nd contiguous copy_
-    cross_entropy_loss cumsum detach_ detach dropout embedding embedding_dense_backward empty empty_like
-    expand expand_as eye feature_dropout fill_ flatten flip full full_like gather gelu ger im2col index
-    index_put_ index_put index_select item layer_norm lerp lift_fresh linspace _local_scalar_dense
-    _log_softmax log_softmax _log_softmax_backward_data masked_fill mean movedim narrow
-    native_batch_norm native_batch_norm_backward native_dropout native_dropout_backward
-    native_layer_norm native_layer_norm_backward new_empty new_empty_strided new_full new_ones new_zeros
-    nll_loss nll_loss_backward nll_loss_forward nll_loss_nd numpy_T ones ones_like __or__ pad permute
-    rand_like relu repeat repeat_interleave reshape rms_norm rsub scalar_tensor scatter scatter_add
-    select select_backward size slice slice_backward _softmax softmax _softmax_backward_data split
-    split_with_sizes squeeze stack sum t to _to_copy transpose tril type_as unbind unflatten
-    _unsafe_view unsqueeze var view view_as where zero_ zeros zeros_like
+    alias all __and__ any arange argmax binary_cross_entropy binary_cross_entropy_with_logits
+    broadcast_tensors cat chunk clone constant_pad_nd contiguous copy_ cross_entropy_loss cumsum detach_
+    detach dropout embedding embedding_dense_backward empty empty_like expand expand_as eye fill_
+    flatten flip full full_like gather gelu ger index index_put index_put_ index_select item layer_norm
+    lerp lift_fresh _local_scalar_dense log_softmax _log_softmax _log_softmax_backward_data masked_fill
+    mean narrow native_dropout native_dropout_backward native_layer_norm native_layer_norm_backward
+    new_empty new_empty_strided new_full new_ones new_zeros nll_loss nll_loss_backward nll_loss_forward
+    nll_loss_nd numpy_T ones ones_like __or__ pad permute relu repeat repeat_interleave reshape rms_norm
+    rsub _safe_softmax scalar_tensor scatter scatter_add select select_backward size slice
+    slice_backward _softmax softmax _softmax_backward_data split split_with_sizes squeeze stack sum t to
+    _to_copy transpose tril type_as unbind unflatten _unsafe_view unsqueeze var view view_as where zero_
+    zeros zeros_like
 """
 FREE = frozenset(_FREE_NAMES.split())
 Formula = Callable[..., int]

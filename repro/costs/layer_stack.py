@@ -12,6 +12,7 @@ The layers are transformers' own, run by the decoder's own `project` and `finish
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,7 +103,9 @@ def build_stack(shape: Shape, training: Training, head_inputs: int, bahe: bool) 
         lora = LoraConfig(
             r=training.rank, target_modules=list(PROJECTIONS), layers_to_transform=list(trained), bias="none"
         )
-        get_peft_model(model, lora, low_cpu_mem_usage=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers' older names
+            get_peft_model(model, lora, low_cpu_mem_usage=True)
     else:
         for number in trained:
             decoder.layers[number].requires_grad_(True)

@@ -95,6 +95,7 @@ def test_no_copy_of_the_instruction_is_seen_by_many_blocks() -> None:
 
 def test_most_blocks_of_a_wide_window_are_full(monkeypatch) -> None:
     """The mask is evaluated at the edges of intervals only."""
+    monkeypatch.setattr(module, "CHUNK", 10**6)  # no copies: the windows below would be cut at them
     batch = packed(50)
     wide = replace(batch, lo=np.where(batch.hi > 0, np.minimum(batch.lo, batch.num_prefix), batch.lo))
     blocks = interval_blocks(wide)

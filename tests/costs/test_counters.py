@@ -19,7 +19,7 @@ from repro import cli
 from repro.backbones.fix_settings import Fixes, Reset
 from repro.backbones.loading import load_backbone
 from repro.backbones.plan import MAX_SUM_BLOCK
-from repro.backbones.shapes import SHAPES
+from repro.backbones.shapes import SHAPES, TINY_VOCAB
 from repro.backbones.spec import BackboneSpec
 from repro.costs import counters, sweeps
 from repro.costs.architecture import architecture_of
@@ -137,12 +137,13 @@ def test_sasrec_agrees_exactly(n, blocks):
 
 @pytest.mark.parametrize("reset", [None, "last", "all"])
 def test_attention_as_it_is_computed_costs_the_same_per_pair(reset):
-    """Without the operator: real weights, attention as plain products over whole blocks, forward and backward."""
+    """Without the operator: real weights, attention as plain products over whole blocks."""
     spec = BackboneSpec("random:tiny-llama")
     backbone = load_backbone(spec)
     data = benchmark_data()
     method = replace(dti_tuned(10, 10), fixes=fixes(reset))
     items = make_items(len(data.items), longest=4)
+    items = replace(items, tokens=items.tokens % TINY_VOCAB)
     batches: SumBatches = batches_of(
         data, items, method, TRAIN, 20, 3, BatchSizes(text_multiple=1, sum_multiple=1)
     )
@@ -167,19 +168,19 @@ def test_attention_as_it_is_computed_costs_the_same_per_pair(reset):
 def test_without_its_handler_attention_is_an_error(missing, monkeypatch):
     counter = SumModelCounter(BackboneSpec("random:tiny-llama"))
     monkeypatch.setattr(counters, "HANDLERS", missing)
-    with pytest.raises(CountError, match="repro.attention"):
+    with pytest.raises(CountError, match=r"repro\.attention"):
         counter.count(COUNTS, Fixes())
 
 
 def test_fvcore_alone_refuses_too(monkeypatch):
     monkeypatch.setattr(counters, "HANDLERS", Handlers(forward=None))
     model = SASRec(CATALOGUE, 4, SasRecSettings())
-    monkeypatch.setattr("repro.costs.counted_models.torch_counter", _no_counter)
-    with pytest.raises(CountError, match="fvcore.*\n*.*repro::attention"):
+    monkeypatch.setattr("repro.costs.counted_models.torch_counter", NoCounter)
+    with pytest.raises(CountError, match="fvcore: no handler for repro::attention"):
         count_id_model(model, 4, sasrec_pairs(SasRecSettings(), 4))
 
 
-class _no_counter:  # noqa: N801
+class NoCounter:
     total = 0
 
     def __enter__(self):
