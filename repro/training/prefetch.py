@@ -32,7 +32,9 @@ def loaded(
             yield batches.load(key, device)
         return
     waiting: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(1, "batches", _use, (device,)) as pool:
+    # A thread starts on the first device, and would take memory there; "cuda" means this thread's.
+    current = torch.cuda.current_device() if device.type == "cuda" and device.index is None else device.index
+    with ThreadPoolExecutor(1, "batches", _use, (device.type, current)) as pool:
         try:
             for key in keys:
                 waiting.append(pool.submit(batches.load, key, device))
@@ -45,6 +47,6 @@ def loaded(
                 future.cancel()
 
 
-def _use(device: torch.device) -> None:
-    if device.type == "cuda":  # a thread starts on the first device, and would take memory there
-        torch.cuda.set_device(device)
+def _use(kind: str, index: int | None) -> None:
+    if kind == "cuda":
+        torch.cuda.set_device(index)
