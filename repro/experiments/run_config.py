@@ -72,9 +72,10 @@ class RunConfig:
 
     @property
     def training(self) -> TrainingSettings:
-        """Settings of the training loop for this method."""
-        own = self.method.training if isinstance(self.method, IdMethod) else None
-        return own or self.tier.training
+        """Settings of the training loop for this method; defaults for what is fitted in closed form."""
+        if isinstance(self.method, IdMethod):
+            return self.method.training or TrainingSettings()
+        return self.tier.training
 
     def resolved(self) -> dict[str, Any]:
         """Every setting that decides the numbers; `pipeline.py` adds content and device for the run id."""

@@ -1,8 +1,8 @@
 """Checkpoints of a running training: one file, replaced atomically, refused for another configuration.
 
-Only what training changes is stored: trained parameters, batch statistics, optimiser, random state and progress, from which the
-schedule follows. The rest of the model comes from the backbone. Read back with `weights_only=True`: a
-checkpoint cannot run code.
+Only what training changes is stored: trained parameters, batch statistics, optimiser, random state and
+progress, from which the schedule follows. The rest of the model comes from the backbone. Read back with
+`weights_only=True`: a checkpoint cannot run code.
 """
 
 from __future__ import annotations

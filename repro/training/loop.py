@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 
 from repro.evaluation.metrics import evaluate_scores
@@ -96,6 +97,8 @@ class Trainer:
     ) -> None:
         self.task, self.settings, self.seed, self.checkpoints = task, settings, seed, checkpoints
         mixed = "bf16" if settings.precision == "bf16" else "no"
+        if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed:
+            AcceleratorState._reset_state()  # of an earlier run in this process
         self.accelerator = Accelerator(mixed_precision=mixed, cpu=not torch.cuda.is_available())
         self.device = self.accelerator.device
         self.optimizer = make_optimizer(task.model, settings)
