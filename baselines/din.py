@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.dice import Dice
 from baselines.histories import Catalogue, IdBatch
-from baselines.layers import MLP, Dice, IdModel, InteractionEncoder
+from baselines.layers import MLP, IdModel, InteractionEncoder
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.dice import Dice
 from baselines.histories import LIKED, Catalogue, IdBatch
 from repro.training.task import ModelOutput
 
@@ -70,42 +71,6 @@ class InteractionEncoder(nn.Module):
         items = self.items()
         past = self.past(items, batch.past_item, batch.past_answer)
         return self.target(items, batch.item), past, batch.past_item > 0
-
-
-class Dice(nn.Module):
-    """Data-adaptive activation (DIN, section 5.3, equation 9): p(s) s + (1 - p(s)) alpha s.
-
-    p(s) = sigmoid((s - mean) / sqrt(var + eps)), with the batch's mean and variance in training and their
-    moving averages in evaluation. Positions that `mask` leaves out enter neither, so padding changes nothing;
-    a batch of one has variance 0 and p = 1/2. alpha starts at 0.
-    """
-
-    def __init__(self, width: int, eps: float = 1e-9, momentum: float = 0.01) -> None:
-        super().__init__()
-        self.alpha = nn.Parameter(torch.zeros(width))
-        self.eps, self.momentum = eps, momentum
-        self.running_mean: Tensor
-        self.running_var: Tensor
-        self.register_buffer("running_mean", torch.zeros(width))
-        self.register_buffer("running_var", torch.ones(width))
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x (..., U); mask (...) bool, True where real."""
-        mean, var = self._statistics(x, mask) if self.training else (self.running_mean, self.running_var)
-        gate = torch.sigmoid((x - mean) * torch.rsqrt(var + self.eps))
-        return x * (gate + self.alpha * (1 - gate))
-
-    def _statistics(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        flat = x.flatten(0, -2)
-        weight = x.new_ones(len(flat)) if mask is None else mask.flatten().to(x.dtype)
-        count = weight.sum().clamp(min=1)
-        mean = weight @ flat / count
-        # In one pass: centring (B n, U) first would cost as much as the layer before it.
-        var = (weight @ flat.square() / count - mean.square()).clamp(min=0)
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * count / (count - 1).clamp(min=1), self.momentum)
-        return mean, var
 
 
 class MLP(nn.Module):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.dcnv2 import CrossNetwork
+from baselines.dice import Dice
 from baselines.din import LocalActivation
-from baselines.layers import Dice
 from baselines.sasrec import SasRecBlock, causal_visibility
 
 GOLDEN = Path(__file__).parent / "baselines" / "golden.json"

@@ -15,6 +15,13 @@ class Chosen:
 
 
 SELECTED: dict[tuple[str, str], dict[str, Chosen]] = {
+    ("cpu", "ml-100k"): {
+        "din": Chosen(3e-3, 0.3, 0.3),
+        "sasrec": Chosen(3e-3, 0.3, 0.1),
+        "dcnv2": Chosen(1e-3, 0.3, 0.3),
+        "sim": Chosen(3e-3, 0.3, 0.1),
+        "gru4rec": Chosen(1e-3, 0.3, 0.1),
+    },
     ("gpu", "ml-100k"): {
         "din": Chosen(1e-3, 0.03, 0.1),
         "sasrec": Chosen(3e-3, 0.3, 0.3),

@@ -12,9 +12,10 @@ from id_cases import build, make_id_data
 from torch import Tensor, nn
 
 from baselines.dcnv2 import CrossNetwork, pooled
+from baselines.dice import Dice, DiceInTraining
 from baselines.din import LocalActivation
 from baselines.histories import Catalogue
-from baselines.layers import Dice, InteractionEncoder
+from baselines.layers import InteractionEncoder
 from baselines.sim import ExactSearch
 
 B, N, E = 4, 5, 3
@@ -175,3 +176,19 @@ def test_encoder_puts_an_item_beside_the_mean_of_its_categories() -> None:
         vectors = [encoder.category.weight[names.index(name) + 1] for name in categories]
         mean = torch.stack(vectors).mean(dim=0) if vectors else torch.zeros(3)
         torch.testing.assert_close(items[number], torch.cat([encoder.item.weight[number], mean]))
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_dices_written_out_gradient_is_the_numerical_one(rows):
+    torch.manual_seed(0)
+    x = torch.randn(rows, 3, dtype=torch.double, requires_grad=True)
+    alpha = torch.tensor([0.2, -0.3, 0.5], dtype=torch.double, requires_grad=True)
+    share = (torch.arange(rows) % 3 != 1).double()
+    share /= share.sum()
+
+    def dice(x, alpha):
+        mean = share @ x.detach()
+        var = share @ x.detach().square() - mean.square()
+        return DiceInTraining.apply(x, alpha, share, mean, torch.rsqrt(var + 1e-2))
+
+    assert torch.autograd.gradcheck(dice, (x, alpha))
