@@ -90,7 +90,7 @@ def baselines(session: nox.Session) -> None:
 
 @shared_session
 def select(session: nox.Session) -> None:
-    """Try settings on the validation split: the LLM methods', or with `-- --models` those of ID-based models."""
+    """Try settings on the validation split; `-- --models all`: those of the ID-based models."""
     repro(session, "select")
 
 
@@ -104,6 +104,18 @@ def bench_attention(session: nox.Session) -> None:
 def bench_baselines(session: nox.Session) -> None:
     """Training speed of our DIN beside that of FuxiCTR and DeepCTR-Torch."""
     repro(session, "bench-baselines", environment=PEERS)
+
+
+@shared_session
+def table3(session: nox.Session) -> None:
+    """Train SW and DTI until convergence and set the times beside DTI's Table 3."""
+    repro(session, "table3")
+
+
+@shared_session
+def timing(session: nox.Session) -> None:
+    """Training speed and memory of SW and DTI at k = 5 to 100 on this machine."""
+    repro(session, "timing")
 
 
 @shared_session

@@ -58,7 +58,7 @@ class DiceInTraining(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, share: Tensor, mean: Tensor, rate: Tensor) -> Tensor:
-        """(R, U) output of x (R, U), alpha (U,), share (R,) of each row in the statistics, mean and r (U,)."""
+        """(R, U) output of x (R, U), alpha (U,), share (R,) of the rows in the statistics, mean, r (U,)."""
         gate = torch.addcmul(-mean * rate, x, rate).sigmoid_()
         ctx.save_for_backward(x, alpha, share, mean, rate)
         return torch.addcmul(alpha, gate, 1 - alpha, out=gate).mul_(x)

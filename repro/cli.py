@@ -264,6 +264,47 @@ def select(
         typer.echo(f"wrote {path}")
 
 
+@app.command()
+def table3(
+    tier: TierOption = None,
+    dataset: DatasetOption = None,
+    protocol: ProtocolOption = None,
+    data_dir: DataDirOption = None,
+    rows: RowsOption = None,
+    seeds: SeedsOption = None,
+    publish: PublishOption = False,
+) -> None:
+    """Training time until convergence (DTI's Table 3): ten epochs at most, stopped by validation."""
+    from repro.experiments.table3 import table3_runs
+
+    _train(("table3",), table3_runs, tier, dataset, protocol, data_dir, rows, seeds, publish)
+
+
+@app.command()
+def timing(
+    tier: TierOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    publish: PublishOption = False,
+) -> None:
+    """Training speed and memory of SW and DTI against k, in the model's shape with random weights."""
+    from repro.data import default_protocol
+    from repro.experiments.tiers import tier_named
+
+    chosen = tier_named(tier)
+    dataset = dataset or chosen.datasets[0]
+    if publish:
+        require_clean_tree()
+    from repro.costs.timing import measure, write_timing
+    from repro.pipeline import Workshop
+
+    workshop = Workshop(data_dir)
+    rows = measure(workshop, chosen, dataset, default_protocol(dataset), typer.echo)
+    path = write_timing(paths.results_dir() if publish else paths.runs_dir(), chosen, dataset, rows)
+    typer.echo(f"wrote {path}")
+    render("timing", own=not publish)
+
+
 @app.command("bench-attention")
 def bench_attention() -> None:
     """Time of attention and of a training step per target at k = 10, 50 and 200 on this machine."""

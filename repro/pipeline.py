@@ -259,7 +259,7 @@ class Workshop:
             "time": {
                 "train_s": seconds.get("train", 0.0) if trained else None,
                 "train_to_best_s": best["train_s"] if best else None,
-                "compile_s": None,
+                "compile_s": seconds.get("compile"),
                 "eval_s": seconds.get("eval"),
                 "data_s": seconds.get("data", 0.0) if trained else None,
                 "epochs": len(progress.history),

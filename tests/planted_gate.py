@@ -1,7 +1,7 @@
 """A gate small enough for tests: runs of a second that learn a planted preference, AUC about 0.82.
 
 Users like items of kind "b" and dislike "a", but for chance: one answer in ten in the training split, one in
-four later. So a test on the training split looks too good, and whoever learns from wrong labels ends near 0.5.
+four later. So a test on the training split looks too good; learning from wrong labels ends near 0.5.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIER = Tier(
     datasets=("table",),
     backbone=BackboneSpec("random:tiny-llama", layers=2),
     n=3,
-    subset=Subset(train_targets=800, validation_targets=50, test_targets=250),
+    subset=Subset(train_targets=800, validation_targets=50),
     training=TrainingSettings(learning_rate=1e-3, batch_targets=8, checkpoint_every_s=3600.0),
     loss="answers",
 )

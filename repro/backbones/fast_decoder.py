@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from repro.backbones.attention import sum_attention
 from repro.backbones.flex import attention
-from repro.backbones.layer_parts import cast_once, rotate
+from repro.backbones.layer_parts import cast_once, rotate_halves
 from repro.backbones.plan import BatchPlan
 
 Tables = tuple[Tensor | None, ...]
@@ -26,11 +26,11 @@ Tables = tuple[Tensor | None, ...]
 
 def _linear(x: Tensor, modules: list[Any]) -> tuple[Tensor, ...]:
     """Several projections of one input: as one product where they are plain, so that x is read once."""
-    biases = [module.bias for module in modules if type(module) is nn.Linear and module.bias is not None]
-    if any(type(module) is not nn.Linear for module in modules) or len(biases) not in (0, len(modules)):
+    biases: list[Tensor] = [m.bias for m in modules if type(m) is nn.Linear and m.bias is not None]
+    if any(type(m) is not nn.Linear for m in modules) or len(biases) not in (0, len(modules)):
         return tuple(module(x) for module in modules)
-    weight = torch.cat([module.weight for module in modules])
-    out = F.linear(x, weight, torch.cat(biases) if biases else None)
+    weights: list[Tensor] = [module.weight for module in modules]
+    out = F.linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
     return out.split([module.out_features for module in modules], dim=-1)
 
 
@@ -63,7 +63,7 @@ def attend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Attention of one layer over all places; with it queries, rotated and plain keys, and values."""
     query, plain_key, value = _query_key_value(layer.self_attn, cast_once(layer.input_layernorm(hidden)))
-    query, key = (rotate(x, cos, sin).to(value.dtype) for x in (query, plain_key))
+    query, key = (rotate_halves(x, cos, sin).to(value.dtype) for x in (query, plain_key))
     attended = attention(query, key, value, tables, lists, prefix, float(layer.self_attn.scaling))
     return attended, query, key, plain_key, value
 
@@ -98,8 +98,8 @@ def project_for_sums(
         norm = getattr(module, f"{name}_norm", None)
         heads.append(x if norm is None else norm(x))
     query, plain_key, value = heads
-    query = rotate(query, cos.index_select(0, sum_place), sin.index_select(0, sum_place))
-    return query.to(value.dtype), rotate(plain_key, cos, sin).to(value.dtype), plain_key, value
+    query = rotate_halves(query, cos.index_select(0, sum_place), sin.index_select(0, sum_place))
+    return query.to(value.dtype), rotate_halves(plain_key, cos, sin).to(value.dtype), plain_key, value
 
 
 class FastLayers:
@@ -107,18 +107,30 @@ class FastLayers:
 
     Args:
         layers: transformers' decoder layers, in order.
-        reset_keys: (layer, hidden, cos, sin, plan, initial, is_last) -> what a reset [SUM] reads, or None.
-        compiled: False runs the same functions uncompiled, for tests on a CPU.
+        reset_keys: (layer, hidden, initial, cos, sin, plan, is_last) -> what a reset [SUM] reads, or None.
+        compiled: on CUDA everything is compiled anyway; False runs it uncompiled on a CPU, for tests.
     """
 
-    def __init__(self, layers: nn.ModuleList, reset_keys: Any, compiled: bool = True) -> None:
-        def maybe(function: Any, dynamic: bool) -> Any:
-            return torch.compile(function, dynamic=dynamic) if compiled else function
+    def __init__(self, layers: nn.ModuleList, reset_keys: Any, compiled: bool) -> None:
+        self.layers, self.reset_keys, self._compiled = layers, reset_keys, False
+        self.whole_layer: Any = whole_layer
+        self.attend: Any = attend
+        self.project_for_sums: Any = project_for_sums
+        self.finish: Any = finish
+        self.finish_sums: Any = finish
+        if compiled:
+            self._compile()
 
-        self.layers, self.reset_keys = layers, reset_keys
-        self.whole_layer, self.attend = maybe(whole_layer, False), maybe(attend, False)
-        self.finish = maybe(finish, False)
-        self.project_for_sums, self.finish_sums = maybe(project_for_sums, True), maybe(finish, True)
+    def _compile(self) -> None:
+        """Static lengths for what runs over all places, one dynamic one for the few [SUM]s."""
+        config: Any = torch._dynamo.config  # training, validation and test have 8 lengths together
+        config.recompile_limit = max(config.recompile_limit, 16)
+        self.whole_layer = torch.compile(whole_layer, dynamic=False)
+        self.attend = torch.compile(attend, dynamic=False)
+        self.finish = torch.compile(finish, dynamic=False)
+        self.project_for_sums = torch.compile(project_for_sums, dynamic=True)
+        self.finish_sums = torch.compile(finish, dynamic=True)
+        self._compiled = True
 
     def forward(self, tokens_NE: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan) -> Tensor:
         """(S, E) states of the [SUM]s after the last layer.
@@ -129,6 +141,8 @@ class FastLayers:
         """
         flex = plan.flex
         assert flex is not None
+        if tokens_NE.is_cuda and not self._compiled:  # uncompiled, the kernel would write out all scores
+            self._compile()
         hidden = initial = tokens_NE.index_select(0, flex.order)
         mask = (flex.tables, flex.lists, flex.num_prefix)
         layer: Any

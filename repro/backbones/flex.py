@@ -20,7 +20,13 @@ from repro.backbones.interval_blocks import BLOCK, IntervalBlocks, block_lists, 
 from repro.backbones.visibility import send
 from repro.prompts.packing import PackedBatch
 
-KERNEL_OPTIONS: dict[str, Any] = {"ROWS_GUARANTEED_SAFE": True}  # every query sees itself
+# Tiles of 64 x 64 were the fastest of those tried (docs/performance.md). ROWS_GUARANTEED_SAFE must stay off:
+# a query that sees nothing of the first block it visits would give NaN.
+KERNEL_OPTIONS: dict[str, Any] = {
+    **{"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64, "fwd_num_warps": 4, "fwd_num_stages": 3},
+    **{"bwd_BLOCK_M1": 64, "bwd_BLOCK_N1": 64, "bwd_BLOCK_M2": 64, "bwd_BLOCK_N2": 64},
+    **{"bwd_num_warps": 4, "bwd_num_stages": 3},
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,14 @@ def plan_flex(batch: PackedBatch, fixes: Fixes, device: torch.device) -> tuple[F
     reset_everywhere = fixes.reset is not None and fixes.reset.layers == "all"
     inside = not own_keys and not reset_everywhere and (fixes.position == "rope" or bias is not None)
     lists = [block_lists(part) for part in (blocks.partial, blocks.full, blocks.partial.T, blocks.full.T)]
-    tables = [blocks.lo, blocks.hi, blocks.copy, blocks.sum_lo, blocks.sum_hi, *((inside and bias) or (None,) * 3)]
+    tables = [
+        blocks.lo,
+        blocks.hi,
+        blocks.copy,
+        blocks.sum_lo,
+        blocks.sum_hi,
+        *((inside and bias) or (None,) * 3),
+    ]
     lo, hi, copy, sum_lo, sum_hi, slope, near, far = (
         None if table is None else send(table, device) for table in tables
     )
@@ -145,11 +158,10 @@ def attention(
         return score + slope[q] * away
 
     size = len(query_NHD)
-    mask = BlockMask((size, size), *lists, BLOCK_SIZE=(BLOCK, BLOCK), mask_mod=visible)
+    arguments: Any = ((size, size), *lists, (BLOCK, BLOCK), visible)
+    mask = BlockMask(*arguments)
     query, key, value = (x[None].transpose(1, 2) for x in (query_NHD, key_NKD, value_NKD))
-    out = flex_attention(
-        query, key, value, score_mod=None if slope is None else biased, block_mask=mask, scale=scale,
-        enable_gqa=True, kernel_options=KERNEL_OPTIONS,  # type: ignore[arg-type]
-    )  # fmt: skip
-    assert isinstance(out, Tensor)
+    options: Any = {"enable_gqa": True, "kernel_options": KERNEL_OPTIONS}
+    bias = None if slope is None else biased
+    out: Tensor = flex_attention(query, key, value, bias, mask, scale, **options)
     return out.transpose(1, 2)[0]

@@ -47,9 +47,6 @@ class Work:
     backward: int = 0
     recomputed: int = 0
 
-    def __mul__(self, times: int) -> Work:
-        return Work(self.part, self.forward * times, self.backward * times, self.recomputed * times)
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -69,13 +66,8 @@ class Cost:
 
     def part(self, name: str) -> Work:
         """One of PARTS, summed."""
-        chosen = [work for work in self.works if work.part == name]
-        return Work(
-            name,
-            sum(work.forward for work in chosen),
-            sum(work.backward for work in chosen),
-            sum(work.recomputed for work in chosen),
-        )
+        chosen = [(work.forward, work.backward, work.recomputed) for work in self.works if work.part == name]
+        return Work(name, *(sum(each) for each in zip(*chosen, strict=True)) if chosen else (0, 0, 0))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ DEVICES: dict[str, Device] = {
         Device("a100", "A100 80 GB", 312e12, _gib(80), _A100, r"\bA100\b"),
         Device("h100-pcie", "H100 PCIe 80 GB", 756e12, _gib(80), _H100, r"\bH100 PCIe\b"),
         Device("h100-nvl", "H100 NVL 94 GB", 835e12, _gib(94), _H100, r"\bH100 NVL\b"),
-        Device("h100", "H100 SXM 80 GB", 989e12, _gib(80), _H100, r"\bH100 (SXM\b|80GB HBM3)"),
+        Device("h100", "H100 SXM 80 GB", 989e12, _gib(80), _H100, r"\bH100 (SXM|80GB HBM3)"),
         Device("h200", "H200 SXM 141 GB", 989e12, _gib(141), _H200, r"\bH200(?! NVL)\b"),
     )
 }

@@ -3,8 +3,8 @@
 Both read histories of n places and compute every place, padded ones too, so the count is that of a full
 history. Attention of SASRec counts visible pairs: n (n + 1) / 2 in all blocks but the last, n there, since
 only the newest place's state is read. Everything is trained and every vector has a gradient, so a product
-trains at 3 x its forward cost; the batch statistics of Dice, products with the rows' shares, have no product in
-their gradient.
+trains at 3 x its forward cost; the batch statistics of Dice, products with the rows' shares, have no product
+in their gradient.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def din_cost(settings: DinSettings, n: int) -> Cost:
 
     Local activation unit, at each of the n places: two E x U1 products (the difference's share is folded into
     the past's), the rest of its layers, one logit; one E x U1 product for the target; the weighted sum n E.
-    Then the network on [target, interest]. Every Dice takes a mean and a mean square: 2 products with the shares.
+    Then the network on [target, interest]. Every Dice takes a mean and a mean square.
     """
     width, units = settings.item_dim + settings.category_dim, settings.attention_units
     works = [_product(2 * n * width * units[0]), _product(width * units[0])]

@@ -29,13 +29,12 @@ from repro.costs.closed_form import Training
 
 
 class LayerStack(nn.Module):
-    """Layers [m, L) of a decoder over packed sequences of vectors, then a linear head to one logit.
+    """Decoder layers over packed sequences of vectors, then a linear head to one logit.
 
     Args:
         layers: decoder layers in order. rotary: the model's rotary embedding.
-        frozen: how many of the first layers run without gradients, on sequences of their own.
-        sequences: how many sequences of a sample are pooled; the head reads one vector for each, and for
-            BAHE one for the item.
+        frozen: how many of the first layers run apart and without gradients (`encode`).
+        head_inputs: P x E, for P vectors that a sample's head reads.
         training: whether layers are checkpointed.
     """
 

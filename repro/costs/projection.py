@@ -114,13 +114,13 @@ def memory_gib(arch: Architecture, training: Training, kept_bytes_per_token: flo
     Args:
         kept_bytes_per_token: see `counted_models.Counted.kept_bytes`. tokens: of a micro-batch.
     """
-    tuned = range(training.frozen_layers, arch.layers)
     if training.tuning == "lora":
-        trained, frozen = len(tuned) * arch.lora_parameters(training.rank), arch.parameters
+        tuned = arch.layers - training.frozen_layers
+        trained, frozen = tuned * arch.lora_parameters(training.rank), arch.parameters
     else:
-        trained = len(tuned) * arch.layer_parameters + arch.hidden
-        trained += (arch.parameters - arch.layers * arch.layer_parameters) * training.train_embeddings
-        frozen = arch.parameters - trained
+        frozen = training.frozen_layers * arch.layer_parameters
+        frozen += 0 if training.train_embeddings else arch.vocab * arch.hidden
+        trained = arch.parameters - frozen
     return (2 * frozen + OPTIMISER_BYTES * trained + kept_bytes_per_token * tokens) / 2**30
 
 

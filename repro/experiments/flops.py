@@ -13,7 +13,7 @@ from repro.methods.sliding_window import sliding_window
 CONTEXTS = (10, 20, 50)  # n
 TARGETS_PER_PROMPT = (1, 5, 10, 20, 30, 40, 50, 100, 200)  # k
 COUNTED_CONTEXT = 20  # every k is put before both counters here; other n at COUNTED_TARGETS
-COUNTED_TARGETS = (1, 50)
+COUNTED_TARGETS = (50,)
 BACKBONES = (("smollm2-135m", "full"), ("llama-3.1-8b", "lora"))  # shape, tuning
 
 HISTORIES = (20, 30)  # past interactions that DIN and SASRec read

@@ -20,29 +20,35 @@ from repro.regression.prompts import PromptProbe
 from repro.training.settings import TrainingSettings
 
 DATASET, PROTOCOL = "ml-100k", "dti"
-SEEDS = 8  # of a reference list
-N, K = 10, 50
+SEEDS = 5  # of a reference list
+N, K = 10, 20
 
 
-def regression_tier(train_targets: int) -> Tier:
-    """SmolLM2's first two layers, in fp32 so that processors agree; under a minute a run on 2 cores.
+def regression_tier(train_targets: int, layers: int = 1) -> Tier:
+    """SmolLM2's first layer, in fp32 so that processors agree; under a minute a run on 2 cores.
 
-    Two layers are the fewest in which text reads text. A sliding-window target costs several times a
-    streaming one, so SW has fewer training targets here than DTI; their test targets are the same.
+    One layer, since it learns in so short a run: with two, seeds ended farther apart than the slips that are
+    to be seen. Text then reads no text; the untrained model's scores cover that, with two layers. A
+    sliding-window target costs several times a streaming one, so SW has fewer training targets here than DTI;
+    their test targets are the same. The loss is over the two answers alone: over the vocabulary, a short run
+    is mostly spent on learning to say either of them. DTI has the tuned recipe, which trains in the geometry
+    of the test prompts, so that its seeds differ less than the paper recipe's; the untrained model's scores
+    cover the fixes.
     """
     return Tier(
         name="regression",
         datasets=(DATASET,),
-        backbone=BackboneSpec(layers=2, train_embeddings=False),
+        backbone=BackboneSpec(layers=layers, train_embeddings=False),
         n=N,
-        subset=Subset(train_targets, validation_targets=100, test_targets=600),
+        subset=Subset(train_targets, validation_targets=100, test_targets=1000),
         training=TrainingSettings(learning_rate=5e-4, batch_targets=32, checkpoint_every_s=3600.0),
+        loss="answers",
     )
 
 
-def _language_model(method: SumMethod, train_targets: int, seeds: int) -> list[RunConfig]:
+def _language_model(method: SumMethod, recipe: str, train_targets: int, seeds: int) -> list[RunConfig]:
     tier = regression_tier(train_targets)
-    return [RunConfig(method, "paper", tier, DATASET, PROTOCOL, seed) for seed in range(seeds)]
+    return [RunConfig(method, recipe, tier, DATASET, PROTOCOL, seed) for seed in range(seeds)]
 
 
 def _baseline(row: str, seeds: int) -> list[RunConfig]:
@@ -51,8 +57,8 @@ def _baseline(row: str, seeds: int) -> list[RunConfig]:
 
 
 ROWS: dict[str, Callable[[int], list[RunConfig]]] = {
-    "sw": partial(_language_model, sliding_window(N), 1200),
-    "dti": partial(_language_model, dti(N, K), 6000),
+    "sw": partial(_language_model, sliding_window(N), "paper", 3000),
+    "dti": partial(_language_model, dti_tuned(N, K), "tuned", 6000),
     "din": partial(_baseline, "din"),
     "sasrec": partial(_baseline, "sasrec"),
 }
@@ -80,6 +86,6 @@ def regression_gate(selection: str | None, data_dir: Path | None) -> Gate:
         if name not in ROWS:
             known = f"{', '.join(ROWS)} or none"
             raise ConfigError("rows", repr(name), known, "pass some of these to --rows, comma-separated")
-    probe = PromptProbe(regression_tier(train_targets=1200), DATASET, PROTOCOL, PROMPT_METHODS)
+    probe = PromptProbe(regression_tier(train_targets=1000, layers=2), DATASET, PROTOCOL, PROMPT_METHODS)
     rows = {name: ROWS[name] for name in names}
     return Gate(paths.results_dir(), paths.reports_dir(), rows, probe, SEEDS, data_dir)

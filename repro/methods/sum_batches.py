@@ -17,7 +17,7 @@ from repro.prompts.packing import PackedBatch, PromptSource, pack_rows, pad_batc
 from repro.prompts.rows import Rows, build_rows
 from repro.prompts.tokenise import TokenisedItems
 
-NUM_LENGTHS = 4  # padded lengths of a split on CUDA: each is one compilation
+NUM_LENGTHS, EVALUATION_LENGTHS = 4, 2  # padded lengths of a split on CUDA: each is one compilation
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,13 @@ class SumBatches:
     def _padded_length(self, chosen: np.ndarray) -> int:
         """Text and [SUM]s of a micro-batch with padding: one of a few lengths, the shortest that holds it."""
         if self._lengths is None:
-            self._lengths = length_buckets(
-                np.array([self._length(part) for part in self._sample()]), NUM_LENGTHS
-            )
-        needed = self._length(chosen)
+            lengths = np.array([self.places(part) for part in self._sample()])
+            self._lengths = length_buckets(lengths, NUM_LENGTHS if self.shuffled else EVALUATION_LENGTHS)
+        needed = self.places(chosen)
         fitting = self._lengths[self._lengths >= needed]
         return int(fitting[0]) if len(fitting) else needed
 
-    def _length(self, chosen: np.ndarray) -> int:
+    def places(self, chosen: np.ndarray) -> int:
         """Upper bound on the places of a micro-batch, a multiple of `text_multiple`."""
         sums = -(-self.count(chosen) // self.sizes.sum_multiple) * self.sizes.sum_multiple
         prefix, text = len(self.source.items.instruction), int(self._row_tokens[chosen].sum())

@@ -140,7 +140,7 @@ def _data_problems(
             whole[key.min_context] = prepare_again(dataset, protocol, key.min_context, data_dir)
         full = whole[key.min_context]
         data = take_subset(full, *key.subset)
-        expected = test_targets(full, data)
+        expected = targets_of(full, data)
         for run in runs:
             recorded = run.record["data"]
             if recorded["sha256"] != data.sha256:
@@ -156,7 +156,7 @@ def _data_problems(
     return problems
 
 
-def test_targets(full: PreparedData, data: PreparedData) -> Targets:
+def targets_of(full: PreparedData, data: PreparedData) -> Targets:
     """The targets file that a tier's share of prepared data must have."""
     rows = data.targets(TEST)
     place = np.searchsorted(full.targets(TEST), rows).astype(np.int32)
@@ -168,7 +168,11 @@ def _measurement_problems(results: Path) -> tuple[int, list[str]]:
     folders = [path for path in sorted(results.iterdir()) if path.is_dir()]
     problems = [f"{path}: no check knows this folder" for path in folders if path.name not in KNOWN_FOLDERS]
     files = [
-        path for folder in folders if folder.name not in ("runs", "targets") for path in folder.glob("*")
+        path
+        for folder in folders
+        if folder.name not in ("runs", "targets")
+        for path in folder.rglob("*")
+        if path.is_file()
     ]
     problems += [f"{path}: neither JSON nor a record" for path in files if path.suffix != ".json"]
     for path in files:

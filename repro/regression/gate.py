@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from repro import paths
 from repro.errors import ReproError
 from repro.pipeline import Workshop
 from repro.regression.committed import check_committed
@@ -45,9 +46,14 @@ class Gate:
         """Folder of the reference files."""
         return self.results / "references"
 
+    @property
+    def published(self) -> Path:
+        """Folder of the published values."""
+        return paths.PROJECT_ROOT / "reports" / "reference"
+
     def check(self, workshop: Workshop) -> Iterator[Finding]:
         """Everything, line by line; a part that cannot run is a line that fails."""
-        yield from check_committed(self.results, self.reports / "reference", self.data_dir)
+        yield from check_committed(self.results, self.published, self.data_dir)
         differences = check_pages(self.results, None, self.reports)
         yield Finding(
             "pages against records",

@@ -69,8 +69,8 @@ def trials_section(trials: Mapping[str, Mapping[str, Any]]) -> str:
                     row["device"],
                 )
             )
-    headers = ("tier, data set, model", "n", "learning rate", "weight decay", "dropout", "validation AUC")
-    headers += ("validation log loss", "best epoch", "device")
+    headers = ["tier, data set, model", "n", "learning rate", "weight decay", "dropout", "validation AUC"]
+    headers += ["validation log loss", "best epoch", "device"]
     return "\n\n".join(
         [
             "## Settings tried",

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from repro.evaluation.intervals import LEVEL
+from repro.reporting.baseline_speed import speed_section
 from repro.reporting.baseline_trials import trials_section
 from repro.reporting.cells import Cell, build_cells, plain
 from repro.reporting.claims import MIN_SEEDS
 from repro.reporting.floor import NO_FLOOR, gain_cells, verdict
-from repro.reporting.formatting import ABSENT, bounds, compact, count, duration, page, score, signed, table
+from repro.reporting.formatting import ABSENT, bounds, compact, count, page, score, signed, table
 from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.provenance import provenance, runs_table
@@ -67,10 +68,23 @@ def render(inputs: Inputs) -> dict[str, bytes]:
             if group.cells[origin]:
                 blocks += [f"### {origin.capitalize()}"] if group.cells[YOURS] else []
                 blocks += _blocks(group, group.cells[origin], inputs.published_baselines)
-    blocks.append(trials_section(inputs.baseline_trials))
+    blocks += ["## Training speed", *_speed(inputs), trials_section(inputs.baseline_trials)]
     used = [run for g in found for o in ORIGINS for c in g.cells[o] for run in (*c.runs, *c.superseded)]
     blocks.append(provenance(used))
     return {"baselines.md": page("ID-based models and the floor", "baselines", blocks)}
+
+
+def _speed(inputs: Inputs) -> list[str]:
+    """DIN's speed beside other libraries', one block per measured file."""
+    found = [(origin, each) for origin in ORIGINS for each in inputs.baseline_speed[origin]]
+    if not found:
+        return ["Not run (`nox -s bench_baselines`)."]
+    return [
+        f"DIN beside the DIN of two libraries, measured side by side in one run{own}. "
+        f"{speed_section(each.environment, each.rows)}"
+        for origin, each in found
+        for own in (" (yours)" if origin == YOURS else "",)
+    ]
 
 
 def state(inputs: Inputs) -> str:
@@ -113,8 +127,9 @@ def _legend() -> str:
         "Like rates": "logistic regression on three numbers known before the target: the user's smoothed "
         "share of likes among the last 20 interactions and among all earlier ones, the item's among the "
         "training targets (leave-one-out). The floor: what does not beat it clearly has learned little.",
-        "Inputs of the models": "item id, genres or categories, past answers; no demographics, user id or text.",
+        "Inputs of the models": "item id, genres or categories, past answers; no text, no demographics.",
         "n": "past interactions that are read.",
+        "Best epochs": "of each seed, by AUC on the validation split; its weights were tested.",
         "Above the floor": f"difference to the like rates with {100 * LEVEL:.0f} % interval, bootstrap over "
         f"users and seeds; clearly above: the interval of AUC and that of GAUC both lie above 0, with at "
         f"least {MIN_SEEDS} seeds.",
@@ -143,12 +158,12 @@ def _blocks(
         row += [score(cell.mean("metrics", name)) for name in ("log_loss", "f1", "gauc")]
         row += [" ".join(gain_cells(gain[name])) for name in ("auc", "gauc")]
         row += [*_published(cell, of_dataset)] if of_dataset else []
-        row += [_epochs(cell), duration(cell.mean("time", "train_s")), cell.device]
+        row += [_epochs(cell), cell.device]
         rows.append(row)
     headers = ["row", "seeds", "AUC", f"{100 * LEVEL:.0f} % interval", "log loss", "F1", "GAUC"]
     headers += ["AUC above the floor", "GAUC above the floor"]
     headers += ["published AUC", "ours − published", "reproduced"] if of_dataset else []
-    headers += ["best epoch", "training time", "device"]
+    headers += ["best epochs", "device"]
     blocks = [table(headers, rows)]
     if floor is None:
         blocks.append(NO_FLOOR)

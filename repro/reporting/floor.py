@@ -8,6 +8,7 @@ from repro.evaluation.intervals import LEVEL, Interval
 from repro.reporting.claims import MIN_SEEDS
 from repro.reporting.formatting import ABSENT, bounds, compact, signed, table
 from repro.reporting.lines import Line
+from repro.reporting.scores import Metric
 
 NO_FLOOR = "The floor (like rates, `nox -s baselines`) is not run, so no row can be called good."
 
@@ -45,9 +46,9 @@ def gain_cells(found: Interval | None) -> tuple[str, str]:
     return (ABSENT, ABSENT) if found is None else (signed(found.mean), bounds(found.low, found.high, "+.4f"))
 
 
-def verdict(gains: Mapping[str, Interval | None], num_seeds: int) -> str:
+def verdict(gains: Mapping[Metric, Interval] | Mapping[str, Interval | None], num_seeds: int) -> str:
     """ "yes", "no", or "needs 3 seeds" where the intervals would say yes."""
-    found = [gains.get("auc"), gains.get("gauc")]
+    found: list[Interval | None] = [gains.get("auc"), gains.get("gauc")]
     if not all(each is not None and each.low > 0 for each in found):
         return "no"
     return "yes" if num_seeds >= MIN_SEEDS else f"needs {MIN_SEEDS} seeds"

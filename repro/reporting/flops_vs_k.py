@@ -35,13 +35,11 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         f"![Reduction of training FLOPs against k]({NAME}.png)",
         f"The same as [SVG]({NAME}.svg); the plotted numbers are in [{NAME}.json]({NAME}.json).",
         "Reduction = training FLOPs per target of the sliding window over those of DTI, on the real "
-        "prompts of "
-        "the training split (SmolLM2's tokenizer for every backbone; Llama 3's is not freely available). "
-        "Only matrix products count, one multiply-add is 2 FLOPs, attention counts the (query, key) "
-        "pairs that a "
-        "query may see, and padding is left out (it stands in a table of its own). The instruction is "
-        "processed "
-        "once per forward pass, as the trainer does it. Derivations: [docs/costs.md](../docs/costs.md).",
+        "prompts of the training split (SmolLM2's tokenizer for every backbone; Llama 3's is not freely "
+        "available). Only matrix products count, one multiply-add is 2 FLOPs, attention counts the "
+        "(query, key) pairs that a query may see, and padding is left out (it stands in a table of its "
+        "own). The instruction is processed once per forward pass, as the trainer does it. Derivations: "
+        "[docs/costs.md](../docs/costs.md).",
     ]
     for sweep in sweeps:
         blocks += _section(sweep)
@@ -169,12 +167,10 @@ def _tokens(sweep: Sweep) -> str:
                 )
             )  # fmt: skip
     text = (
-        "Raw: bare item texts of the prompts. Templated: with the words around them, answers, [SUM] and one "
-        "instruction per prompt. Processed: instruction once per forward pass; this is what the FLOPs above "
-        "count. Padded: text and [SUM]s rounded up to the multiples of tier `gpu`. Bucketed: rounded up "
-        "to one "
-        "of a few lengths, as its CUDA batches are. Visible pairs: what queries may see. Computed "
-        "pairs: what "
-        "the banded attention on the CPU computes, in a sample of batches."
+        "Raw: bare item texts of the prompts. Templated: with the words around them, answers, [SUM] and "
+        "one instruction per prompt. Processed: instruction once per forward pass; this is what the FLOPs "
+        "above count. Padded: text and [SUM]s rounded up to the multiples of tier `gpu`. Bucketed: "
+        "rounded up to one of a few lengths, as its CUDA batches are. Visible pairs: what queries may "
+        "see. Computed pairs: what the banded attention on the CPU computes, in a sample of batches."
     )
     return text + "\n\n" + table(headers, lines)

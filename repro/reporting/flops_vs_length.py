@@ -27,16 +27,12 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     blocks = [
         f"![Training FLOPs against text length]({NAME}.png)",
         f"The same as [SVG]({NAME}.svg); the plotted numbers are in [{NAME}.json]({NAME}.json).",
-        "One sample is a user's text of so many tokens. LLM-CTR: the whole text through all layers, "
-        "LoRA of rank "
-        "64 on all of them. BAHE: one vector per behaviour from a table, each of the user's sequences alone "
-        "through the upper layers with LoRA of rank 64. Encoding the table is not in BAHE's training "
-        "FLOPs: the "
-        "last columns say what it costs per behaviour, and after how many samples it has paid for "
-        "itself when "
-        "every sample brings behaviours that are all new (never, where it costs more than it saves). "
-        "Readings: "
-        "[docs/costs.md](../docs/costs.md).",
+        "One sample is a user's text of so many tokens. LLM-CTR: the whole text through all layers, LoRA "
+        "of rank 64 on all of them. BAHE: one vector per behaviour from a table, each of the user's "
+        "sequences alone through the upper layers with LoRA of rank 64. Encoding the table is not in "
+        "BAHE's training FLOPs: the last columns say what it costs per behaviour, and after how many "
+        "samples it has paid for itself when every sample brings behaviours that are all new (never, "
+        "where it costs more than it saves). Readings: [docs/costs.md](../docs/costs.md).",
     ]
     panels = []
     for sweep in sweeps:

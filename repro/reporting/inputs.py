@@ -82,6 +82,7 @@ class Inputs:
     flops: dict[str, list[Measurement]]
     timing: dict[str, list[Measurement]]
     bahe: dict[str, list[Measurement]]
+    baseline_speed: dict[str, list[Measurement]]
     paper_hours: dict[tuple[str, str, int], float]
     published_baselines: dict[tuple[str, str, str], PublishedScore]
 
@@ -121,6 +122,7 @@ def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -
         flops=_measurements("flops", results_dir, runs_dir),
         timing=_measurements("timing", results_dir, runs_dir),
         bahe=_measurements("bahe", results_dir, runs_dir),
+        baseline_speed=_measurements("baseline_speed", results_dir, runs_dir),
         paper_hours=paper_hours(reference_dir),
         published_baselines=published_baselines(reference_dir),
     )

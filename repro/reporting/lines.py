@@ -23,7 +23,7 @@ class Line:
     to_sw: Comparison | None = None
     holm_p: float | None = None
     to_zero_shot: Comparison | None = None
-    to_floor: dict[str, Interval] = field(default_factory=dict)  # "auc", "gauc": minus that of the like rates
+    to_floor: dict[Metric, Interval] = field(default_factory=dict)  # metric minus the like rates'
 
     @property
     def own(self) -> bool:

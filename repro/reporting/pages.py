@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from repro.reporting import baselines, figure2, flops_vs_k, flops_vs_length, projection, table1, table2
+from repro.reporting import (
+    baselines,
+    figure2,
+    flops_vs_k,
+    flops_vs_length,
+    projection,
+    table1,
+    table2,
+    table3,
+    timing,
+)
 from repro.reporting.formatting import table
 from repro.reporting.inputs import Inputs
 
@@ -31,6 +41,7 @@ PAGES: dict[str, Page] = {
     "baselines": Page("ID-based models and the floor", baselines.render, baselines.state),
     "table1": Page("AUC, log loss and F1 of SW, DTI- and DTI (DTI, Table 1)", table1.render, table1.state),
     "table2": Page("Statistics of the data sets (DTI, Table 2)", table2.render, table2.state),
+    "table3": Page("Training time until convergence (DTI, Table 3)", table3.render, table3.state),
     "figure2": Page("AUC against k (DTI, Figure 2)", figure2.render, figure2.state),
     "flops_vs_k": Page("FLOPs per target against k (DTI, equation 3)", flops_vs_k.render, flops_vs_k.state),
     "flops_vs_length": Page(
@@ -39,6 +50,7 @@ PAGES: dict[str, Page] = {
     "projection": Page(
         "Projected GPU-hours, price and memory (DTI, Table 3; BAHE)", projection.render, projection.state
     ),
+    "timing": Page("Training speed and memory against k", timing.render, timing.state),
 }
 
 

@@ -56,7 +56,9 @@ class Cell:
 
 def render(inputs: Inputs) -> dict[str, bytes]:
     """The page."""
+    order = list(PAPER_DATASETS)
     cells = [*_paper_lengths(inputs), *_own_lengths(inputs)]
+    cells.sort(key=lambda cell: (order.index(cell.dataset), cell.prompts, cell.k))
     timing = _timing(inputs)
     devices = "; ".join(
         f"{DEVICES[key].title} {DEVICES[key].bf16_flops / 1e12:g} TFLOP/s ({DEVICES[key].source}), "
@@ -64,28 +66,23 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         for key in SHOWN
     )
     blocks = [
-        "**Projections, not measurements**: GPU-hours = training FLOPs / (peak × MFU). MFU is the "
-        "median of this "
-        f"project's timing records nearest to the cell, else {DEFAULT_MFU:.2f}, which is assumed. Peaks "
-        f'of dense bf16 and assumed prices: {devices}. A column of what was measured reads "not run" where '
-        "nobody did.",
+        "**Projections, not measurements**: GPU-hours = training FLOPs / (peak × MFU). MFU is the median "
+        f"of this project's timing records nearest to the cell, else {DEFAULT_MFU:.2f}, which is assumed. "
+        f'Peaks of dense bf16 and assumed prices: {devices}. A column of what was measured reads "not '
+        'run" where nobody did.',
         "## DTI, Table 3: Llama-3.1-8B, LoRA r = 16, n = 20",
         "The paper gives hours until convergence on A100s, but neither the number of GPUs nor of epochs "
-        "(at most "
-        f"{PAPER_EPOCHS}), and no prompt length but one: a context of 20 interactions takes up to 701 "
-        "tokens. So "
-        f"two sets of prompts are projected. *Paper length*: {PAPER_TOKENS:.0f} tokens for every "
-        "interaction and "
-        f"{100 * TRAIN_SHARE:.0f} % of the samples of its Table 2 as targets; for CDs and Kindles that "
-        "length is "
-        "an assumption, since nothing is printed. *Ours*: the counted FLOPs of real prompts of this project.",
+        f"(at most {PAPER_EPOCHS}), and no prompt length but one: a context of 20 interactions takes up to "
+        f"701 tokens. So two sets of prompts are projected. *Paper length*: {PAPER_TOKENS:.0f} tokens for "
+        f"every interaction and {100 * TRAIN_SHARE:.0f} % of the samples of its Table 2 as targets; for "
+        "CDs and Kindles that length is an assumption, since nothing is printed. *Ours*: the counted "
+        "FLOPs of real prompts of this project.",
         _table3(cells, timing),
         "### What the paper's hours imply",
         "Implied MFU = FLOPs of one epoch / (the paper's hours × peak of one A100). With e epochs on g "
-        "GPUs it is "
-        "e / g times as much, so one column is enough: a value of 0.2 with 2 epochs on one GPU would be 0.4. "
-        "Between methods the unknown e / g cancels if it is the same, and what is left is the ratio of times "
-        "beside the ratio of FLOPs.",
+        "GPUs it is e / g times as much, so one column is enough: a value of 0.2 with 2 epochs on one GPU "
+        "would be 0.4. Between methods the unknown e / g cancels if it is the same, and what is left is "
+        "the ratio of times beside the ratio of FLOPs.",
         _implied(cells, inputs),
         "### Memory of one GPU",
         _memory(cells),
@@ -216,10 +213,8 @@ def _memory(cells: Sequence[Cell]) -> str:
     headers = ("data set", "method", "kept per token, MiB", "GiB", "GiB with checkpointing")
     text = (
         f"bf16 base, fp32 adapters with AdamW, {MICRO_BATCH_TOKENS:,} tokens at a time; what autograd "
-        "keeps was "
-        "counted on the meta device (eager layers; a compiled or fused layer keeps less). Temporary "
-        "buffers and "
-        "fragmentation come on top. An A100 or H100 has 74.5 GiB."
+        "keeps was counted on the meta device (eager layers; a compiled or fused layer keeps less). "
+        "Temporary buffers and fragmentation come on top. An A100 or H100 has 74.5 GiB."
     )
     return text + "\n\n" + table(headers, lines)
 
@@ -227,9 +222,9 @@ def _memory(cells: Sequence[Cell]) -> str:
 def _bahe(inputs: Inputs, timing: Sequence[Row]) -> str:
     need = BAHE_SAMPLES_PER_DAY / 86_400 / BAHE_GPUS
     text = (
-        f"50 million samples a day are {need:.1f} samples per second and GPU. The paper's model is not known "
-        "here; the shapes below are this project's. Projected samples/s at the MFU given, and the MFU that "
-        "the stated rate would need."
+        f"50 million samples a day are {need:.1f} samples per second and GPU. The paper's model is not "
+        "known here; the shapes below are this project's. Projected samples/s at the MFU given, and the "
+        "MFU that the stated rate would need."
     )
     lines = [
         _bahe_line(inputs, timing, need, backbone, tuning, tokens, row)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
 
 from repro.evaluation.metrics import evaluate_scores
 from repro.training.checkpoint import (
@@ -25,22 +24,17 @@ from repro.training.checkpoint import (
 )
 from repro.training.clocks import Clocks
 from repro.training.interrupts import interrupts_held_back
+from repro.training.losses import DivergedError as DivergedError
+from repro.training.losses import Losses
 from repro.training.optimizer import cosine_with_warmup, make_optimizer
 from repro.training.prefetch import loaded
 from repro.training.progress import RunProgress
+from repro.training.scoring import score_targets
 from repro.training.seeds import random_state, restore_random_state
 from repro.training.settings import TrainingSettings
 from repro.training.task import Batch, Batches, CompiledBatches, Task
 
 STRETCH_S = 1.0  # on CUDA: seconds of steps between two looks at the losses, which wait for the device
-
-
-class DivergedError(Exception):
-    """A loss, gradient or score is not finite.
-
-    Of the first two raised before the optimiser steps; on CUDA within a stretch of steps, before anything
-    of it is saved or scored.
-    """
 
 
 @dataclass
@@ -111,8 +105,9 @@ class Trainer:
         self.show = RunProgress(title, self.total_steps, quiet=not self.accelerator.is_main_process)
         self._best: dict[str, torch.Tensor] | None = None
         self._saved_at = time.perf_counter()
-        self._unread: list[tuple[int, torch.Tensor]] = []  # (step, its sums): losses not looked at yet
-        self._shown_loss = math.nan
+        self._losses = Losses()
+        # On CUDA steps are queued without waiting for the device, and batches are built by a thread.
+        self._waits = self.device.type != "cuda"
 
     def train(self) -> Progress:
         """Train to the end and restore the best epoch's parameters.
@@ -139,8 +134,12 @@ class Trainer:
             load_snapshot(self.accelerator.unwrap_model(self.model), self._best)
         return self.progress
 
-    def warm_up(self) -> None:
-        """Compile for every padded length before the first step, on a clock of its own; trains nothing."""
+    def warm_up(self, evaluation: bool = True) -> None:
+        """Compile for every padded length before the first step, on a clock of its own; trains nothing.
+
+        Args:
+            evaluation: compile what scores validation targets too.
+        """
         train, validation = self.task.train, self.task.validation
         keys = train.warm_up(self.device) if isinstance(train, CompiledBatches) else []
         if not keys or self.progress.epoch >= self.settings.max_epochs:
@@ -151,7 +150,7 @@ class Trainer:
             for batch in loaded(train, keys, self.device):
                 self.accelerator.backward(self.model(batch).loss_sum)
                 self.prepared_optimizer.zero_grad(set_to_none=True)
-            if isinstance(validation, CompiledBatches):
+            if evaluation and isinstance(validation, CompiledBatches):
                 model = self.accelerator.unwrap_model(self.model).eval()
                 with torch.inference_mode():
                     for batch in loaded(validation, validation.warm_up(self.device), self.device):
@@ -164,24 +163,7 @@ class Trainer:
         Raises:
             DivergedError: a score is not finite.
         """
-        # Not through the wrapper of several processes: they may have unequal numbers of batches here.
-        model = self.accelerator.unwrap_model(self.model).eval()
-        mine = batches.in_order()[self.accelerator.process_index :: self.accelerator.num_processes]
-        rows: list[np.ndarray] = []
-        scores: list[torch.Tensor] = []
-        parts = [part for whole in mine for part in batches.split(whole)]
-        with torch.inference_mode(), closing(loaded(batches, parts, self.device)) as stream:
-            for batch in stream:
-                scores.append(model(batch).score[: batch.num_targets].float())
-                rows.append(batch.target_row)
-        on_host = torch.cat(scores).cpu().numpy() if rows else None
-        pairs = gather_object([(np.concatenate(rows), on_host)] if rows else [])
-        row = np.concatenate([pair[0] for pair in pairs])
-        score_ = np.concatenate([pair[1] for pair in pairs])
-        if not np.isfinite(score_).all():
-            raise DivergedError(f"{np.count_nonzero(~np.isfinite(score_))} scores are not finite")
-        order = np.argsort(row)
-        return row[order], score_[order]
+        return score_targets(self.accelerator.unwrap_model(self.model), batches, self.accelerator)
 
     def evaluate(self, batches: Batches) -> dict[str, Any]:
         """Metrics of the model on a split, timed on the evaluation clock."""
@@ -208,13 +190,22 @@ class Trainer:
         with interrupts_held_back():
             self._finish_epoch(metrics)
 
+    def train_on(self, keys: list[Any]) -> None:
+        """Steps on these batches and nothing else, on the training clock: for measurements."""
+        self.model.train()
+        parts = [part for key in keys for part in self.task.train.split(key)]
+        with closing(loaded(self.task.train, parts, self.device)) as stream, self.clocks.run("train"):
+            for key in keys:
+                self._step(key, counts=True, stream=stream)
+            self._read_losses()
+
     def _stretch(self, steps: Iterator[tuple[Any, Any]], stream: Iterator[Batch]) -> None:
         """One step on a CPU; on CUDA a second of them, queued without waiting for the device."""
         begin, index = time.perf_counter(), self.accelerator.process_index
         for key, group in steps:
             total = sum(self.task.train.count(each) for each in group)
             self._step(key, index < len(group), total, stream)
-            if self.device.type != "cuda" or time.perf_counter() - begin > STRETCH_S:
+            if self._waits or time.perf_counter() - begin > STRETCH_S:
                 break
         self._read_losses()
 
@@ -260,10 +251,8 @@ class Trainer:
             group["lr"] = settings.learning_rate * factor
         parts, losses, tokens, padded = train.split(key), [], 0, 0
         stream = loaded(train, parts, self.device) if stream is None else stream
-        # A thread builds batches for CUDA: what the device waits for them is part of training.
-        on_clock = self.device.type != "cuda"
         for number in range(len(parts)):
-            with self.clocks.run("data", inside="train") if on_clock else nullcontext():
+            with self.clocks.run("data", inside="train") if self._waits else nullcontext():
                 batch = next(stream)
             last = number == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
@@ -272,17 +261,17 @@ class Trainer:
             losses.append(loss_sum.detach().double())
             tokens += batch.num_tokens * counts
             padded += batch.num_padded_tokens * counts
-        sums = self._sum(torch.stack(losses).sum(), tokens, padded)
+        sums = self._sum(sum(losses[1:], losses[0]), tokens, padded)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        self._unread.append((progress.step, torch.cat([sums, norm.detach().double()[None]])))
-        if self.device.type != "cuda":
+        self._losses.add(progress.step, sums, norm)
+        if self._waits:
             self._read_losses()
         self.prepared_optimizer.step()
         self.prepared_optimizer.zero_grad(set_to_none=True)
         progress.batch += 1
         progress.step += 1
         progress.targets += total
-        self.show.step(self._shown_loss / total, total, tokens * self.accelerator.num_processes)
+        self.show.step(self._losses.last / total, total, tokens * self.accelerator.num_processes)
 
     def _sum(self, loss: torch.Tensor, *counts: int) -> torch.Tensor:
         """Loss and counts, float64 on the device, summed over all processes."""
@@ -292,18 +281,12 @@ class Trainer:
 
     def _read_losses(self) -> None:
         """Wait for the device and take up the losses of the steps since the last time."""
-        unread, self._unread = self._unread, []
-        for (step, _), sums in zip(
-            unread, torch.stack([s for _, s in unread]).tolist() if unread else (), strict=True
-        ):
-            loss, tokens, padded, norm = sums
-            if not math.isfinite(loss) or not math.isfinite(norm):
-                raise DivergedError(f"loss {loss}, gradient norm {norm} at step {step}")
+        losses, tokens, padded = self._losses.read()
+        for loss in losses:
             self.progress.loss_sum += loss
-            self._shown_loss = loss
-            if self.progress.epoch == 0:
-                self.progress.tokens_raw += int(tokens)
-                self.progress.tokens_padded += int(padded)
+        if self.progress.epoch == 0:
+            self.progress.tokens_raw += tokens
+            self.progress.tokens_padded += padded
 
     def _save(self) -> None:
         self._saved_at = time.perf_counter()

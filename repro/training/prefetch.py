@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ AHEAD = 2  # batches that wait while the device works on one
 
 def loaded(
     batches: Batches, keys: Sequence[Any], device: torch.device, ahead: int | None = None
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of `keys`, in order, each as `batches.load` gives it.
 
     On CUDA a thread builds the next ones meanwhile (NumPy lets go of the interpreter lock, and copies go

@@ -12,9 +12,9 @@ import pytest
 import torch
 from test_attention import FIXES, FORMATS, N, assert_close, backbone_of, embeddings, make_case
 
+from repro.backbones import fast_decoder, interval_blocks
 from repro.backbones.decoder import Decoder
 from repro.backbones.fix_settings import Fixes, Reset
-from repro.backbones import interval_blocks
 from repro.backbones.interval_blocks import BLOCK, num_places
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.errors import BackboneError
@@ -84,6 +84,34 @@ def test_sliding_window_and_streaming_rows_of_a_token_window() -> None:
     for k in (1, 9):
         slow, fast, _ = both("llama", PromptSettings(n=N, k=k, window="tokens", window_tokens=1), Fixes())
         assert_close(fast, slow)
+
+
+def test_a_layer_is_one_graph_for_all_layers_and_batches_of_a_length() -> None:
+    """What the compiler sees; its CPU kernels cannot run this attention, so the graph runs uncompiled."""
+    settings, fixes = PromptSettings(n=N, k=4), FIXES["reset and alibi, rotated keys"]
+    backbone, graphs = backbone_of("llama"), []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
+    torch._dynamo.reset()
+    decoder.fast.whole_layer = torch.compile(
+        fast_decoder.whole_layer, backend=count, fullgraph=True, dynamic=False
+    )
+    for chosen in (slice(None), slice(None, None, -1)):
+        case = make_case(settings)
+        batch = replace(case, chosen=case.chosen[chosen]).pack(sum_multiple=4)
+        batch = pad_batch(batch, BLOCK - num_places(batch), 0)
+        text, sums = (leaf.detach() for leaf in embeddings(backbone, batch))
+        outputs = []
+        for flex in (False, True):
+            with torch.no_grad():
+                plan = plan_batch(batch, fixes, 3, N, settings.k, flex=flex)
+                outputs.append(decoder.forward_sums(text, sums, plan)[: batch.num_sums])
+        assert_close(outputs[1], outputs[0])
+    assert len(graphs) == 1
 
 
 def test_padding_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from functools import partial
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from prompt_cases import make_items
+from rich.console import Console
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -190,7 +192,7 @@ class NoCounter:
         return None
 
 
-def test_the_session_fails_without_a_handler(monkeypatch, tmp_path, capsys):
+def test_the_session_fails_without_a_handler(monkeypatch, tmp_path):
     """The command ends with exit code 2 and writes nothing."""
     monkeypatch.setenv("REPRO_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("REPRO_REPORTS_DIR", str(tmp_path / "reports"))
@@ -198,10 +200,12 @@ def test_the_session_fails_without_a_handler(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sweeps, "k_sweep", small)
     monkeypatch.setattr(counters, "HANDLERS", Handlers(forward=None))
     monkeypatch.setattr("sys.argv", ["repro", "flops-vs-k"])
+    errors = io.StringIO()
+    monkeypatch.setattr(cli, "error_console", Console(file=errors))
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert "repro.attention" in capsys.readouterr().err
+    assert "repro.attention" in errors.getvalue()
     assert not (tmp_path / "runs").exists() and not (tmp_path / "reports").exists()
 
 
@@ -210,7 +214,7 @@ class Unknown(nn.Module):
 
     def __init__(self, what):
         super().__init__()
-        self.what, self.weight = what, nn.Parameter(torch.empty(4, 4, device="meta"))
+        self.what, self.weight = what, nn.Parameter(torch.eye(4))
 
     def forward(self, x):
         return self.what(x, self.weight)
@@ -218,14 +222,16 @@ class Unknown(nn.Module):
 
 UNKNOWN = {
     "attention of PyTorch": lambda x, w: F.scaled_dot_product_attention(x @ w, x, x),
-    "a matrix inverse": lambda x, w: torch.linalg.inv(x @ w),
+    "a matrix inverse": lambda x, w: x + torch.linalg.inv(w),
     "a triangular solve": lambda x, w: torch.linalg.solve_triangular(w, x @ w, upper=True),
 }
 
 
 @pytest.mark.parametrize("what", UNKNOWN)
 def test_other_attention_and_products_are_errors(what):
-    x = torch.empty(2, 4, 4, device="meta")
+    x = torch.rand(
+        2, 1, 4, 4
+    )  # on the CPU: there a fused kernel runs, which FlopCounterMode counts as nothing
     with pytest.raises(CountError, match="no handler for"), torch_counter():
         Unknown(UNKNOWN[what])(x)
     with pytest.raises(CountError, match="no handler for"):
@@ -233,8 +239,8 @@ def test_other_attention_and_products_are_errors(what):
 
 
 def test_plain_products_are_counted_by_both():
-    x = torch.empty(3, 4, 4, device="meta")
-    model = Unknown(lambda x, w: torch.einsum("bij,jk->bik", F.linear(x, w), w) @ x)
+    x = torch.ones(3, 4, 4)
+    model = Unknown(lambda x, w: torch.bmm(F.linear(x, w) @ w, x))
     with torch_counter() as count:
         model(x)
     assert count.total == fvcore_forward(model, x) == 3 * 2 * 3 * 4 * 4 * 4

@@ -11,7 +11,16 @@ from planted_gate import World, gate_in, write_table
 from repro.experiments.table1 import table1_runs
 from repro.pipeline import Workshop
 from repro.records.store import RunStore
+from repro.regression import retraining
 from repro.reporting import render_all
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tests share the cores, and tensors are tiny."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retraining, "THREADS", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from report_cases import NO_LLM, UNTRAINED, table
 
 from repro.errors import RecordError
 from repro.reporting import render_all
-from tests.reporting.conftest import ENVIRONMENT
-from tests.reporting.test_table1 import NO_LLM, UNTRAINED, table
 
+ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"}
 ML_1M = {"dataset": "ml-1m", "protocol": "rella", "tier": "gpu"}
 
 

@@ -51,8 +51,10 @@ def test_rendering_twice_gives_the_same_bytes(reported):
     before = contents()
     render_all(reported.results, None, reported.reports)
     assert contents() == before
-    assert set(before) == {"README.md", "baselines.md", "table1.md", "table2.md"} | {
-        f"figure2.{kind}" for kind in ("md", "png", "svg", "json")
+    drawn = {name.removesuffix(".json") for name in before if name.endswith(".json")}
+    assert {"figure2", "flops_vs_k", "flops_vs_length"} <= drawn <= set(PAGES)
+    assert set(before) == {"README.md", *(f"{name}.md" for name in PAGES)} | {
+        f"{name}.{kind}" for name in drawn for kind in ("png", "svg", "json")
     }
 
 

@@ -7,18 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from report_cases import NO_LLM, UNTRAINED, table
 
 from repro.errors import RecordError
 from repro.reporting import render_all
 
 GOLDEN = Path(__file__).parent / "golden"
-UNTRAINED = {
-    "time.best_epoch": None,
-    "time.epochs": 0,
-    "time.train_s": None,
-    "time.train_to_best_s": None,
-    "validation": [],
-}
 ENVIRONMENT = {"python": "3.11.9", "torch": None, "transformers": None}
 FIXES = {"reset": {"a_min": 0.0, "a_max": 0.5}, "position": "alibi-rotated-keys", "alibi_slope": 0.01}
 
@@ -26,17 +20,6 @@ FIXES = {"reset": {"a_min": 0.0, "a_max": 0.5}, "position": "alibi-rotated-keys"
 def page(world, own=False):
     render_all(world.results, world.runs if own else None, world.reports, only=["table1"])
     return (world.reports / "table1.md").read_text()
-
-
-def table(text, heading, number=0):
-    """Rows of a table below a heading, as {first cell: {header: cell}}."""
-    block = text.split(f"### {heading}\n")[1 + number].split("\n#")[0]
-    lines = [line for line in block.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[2:]}
-
-
-NO_LLM = {"backbone": None, "backbone_settings": None, "tuning": None, "k": None, "fixes": None}
 
 
 def small_world(world):

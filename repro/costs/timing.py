@@ -1,0 +1,232 @@
+"""How fast the training loop trains: the real model, prompts, optimiser and loop, for SW and DTI at each k.
+
+Every method gets the same: batches that fill one padded length with as many prompts as fit, so one
+compilation serves all rows and no ratio comes from padding or from the size of a step. (In a training run a
+batch holds a set number of targets instead.) Weights are random, in the shape of the tier's model: that
+changes no time, and nothing has to be downloaded. Tokens are counted without padding; the instruction counts
+once per batch. Clocks wait for the device; compilation and the first steps are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from repro.backbones.loading import Backbone, load_backbone
+from repro.backbones.shapes import SHAPES
+from repro.backbones.spec import RANDOM_PREFIX, BackboneSpec
+from repro.costs.devices import mfu
+from repro.data import TEST, TRAIN, VALIDATION, PreparedData
+from repro.experiments.run_config import Tier
+from repro.methods.dti import dti_tuned
+from repro.methods.method import SumMethod
+from repro.methods.sliding_window import sliding_window
+from repro.methods.sum_batches import SumBatches, batches_of
+from repro.methods.sum_model import SumModel
+from repro.pipeline import Workshop, peak_gib
+from repro.prompts.batching import epoch_order
+from repro.prompts.templates import template_for
+from repro.prompts.tokenise import TokenisedItems, tokenise_items
+from repro.records.environment import environment
+from repro.records.measurements import write_measurement
+from repro.training.loop import Trainer
+from repro.training.task import Task
+
+KS = (1, 5, 10, 20, 30, 40, 50, 100)
+_DTYPES = {"bf16": "bfloat16 autocast", "fp32": "float32"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        ks: targets per prompt; 1 is the sliding window. n: context interactions.
+        length: text tokens and [SUM]s of a step, padding included.
+        steps: per repetition. repeats: repetitions of every row, after `warm` steps.
+    """
+
+    ks: tuple[int, ...]
+    n: int
+    length: int
+    steps: int
+    repeats: int
+    warm: int = 3
+
+
+def plan_for(tier: Tier) -> Plan:
+    """The sweep of a tier: of everything on a GPU, of two rows and a few steps elsewhere."""
+    if tier.compiled:
+        return Plan(KS, tier.n, tier.sizes.max_tokens, steps=20, repeats=3)
+    return Plan((1, 5), tier.n, 1024, steps=2, repeats=2, warm=1)
+
+
+class FullBatches(SumBatches):
+    """Training rows in a seeded order, as many to a batch as fit into `length`."""
+
+    length = 0
+
+    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """Row numbers of every full batch; what is left over at the end of the epoch stays out."""
+        order = epoch_order(len(self.rows), seed, epoch)
+        batches, begin = [], 0
+        while begin < len(order):
+            stop = begin + max(self._most(order[begin:]), 1)
+            batches.append(order[begin:stop])
+            begin = stop
+        return batches[:-1] or batches
+
+    def split(self, chosen: np.ndarray) -> list[np.ndarray]:
+        """The batch as it is."""
+        return [chosen]
+
+    def _most(self, rows: np.ndarray) -> int:
+        """How many of the first rows fit, by bisection: a batch's length grows with its rows."""
+        low, high = 0, len(rows)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.places(rows[:middle]) <= self.length else (low, middle - 1)
+        return low
+
+    def _padded_length(self, chosen: np.ndarray) -> int:
+        return max(self.length, self.places(chosen))
+
+    def _sample(self) -> list[np.ndarray]:
+        return self.epoch(0, 0)[:1]
+
+
+def method_of(n: int, k: int) -> SumMethod:
+    """Sliding window at k = 1, else DTI in our recipe: it has no fix, so it is windowed attention alone."""
+    return sliding_window(n) if k == 1 else dti_tuned(n, k)
+
+
+def measure(
+    workshop: Workshop,
+    tier: Tier,
+    dataset: str,
+    protocol: str,
+    say: Callable[[str], None],
+    plan: Plan | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of a timing file, `plan.repeats` per k; a row that runs out of memory says so."""
+    plan, rows = plan or plan_for(tier), []
+    backbone = load_backbone(shape_of(tier.backbone), workshop.device)
+    data = workshop.load(tier, dataset, protocol).data
+    answers = (backbone.yes_id, backbone.no_id)
+    items = tokenise_items(data.items, backbone.tokenizer, template_for(dataset), answers)
+    loaded = Loaded(data, items, backbone, workshop.device)
+    for k in plan.ks:
+        found = _measure_method(tier, method_of(plan.n, k), loaded, plan)
+        rows += [{"device": workshop.device_name, **row} for row in found]
+        speeds = ", ".join(_shown(row["tokens_per_s"]) for row in found)
+        say(f"k = {k}: {speeds} tokens/s, {_shown(found[-1]['targets_per_s'])} targets/s")
+    return rows
+
+
+def write_timing(root: Path, tier: Tier, dataset: str, rows: list[dict[str, Any]]) -> Path:
+    """Write <root>/timing/<tier>-<dataset>-<device>.json, in place of an earlier one."""
+    device = re.sub(r"[^a-z0-9]+", "-", rows[0]["device"].lower()).strip("-")
+    return write_measurement(root, "timing", f"{tier.name}-{dataset}-{device}", environment(), rows)
+
+
+def shape_of(spec: BackboneSpec) -> BackboneSpec:
+    """The same model with random weights, where its shape is known."""
+    shape = next((name for name in SHAPES if name in spec.name.lower()), None)
+    return spec if shape is None else replace(spec, name=RANDOM_PREFIX + shape, revision=None)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What all rows share."""
+
+    data: PreparedData
+    items: TokenisedItems
+    backbone: Backbone
+    device: torch.device
+
+
+def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:
+    task = _task(tier, method, loaded, plan)
+    keys = (task.train.epoch(0, 0) * (plan.warm + plan.steps))[: plan.warm + plan.steps]
+    trainer = Trainer(task, replace(tier.training, max_epochs=1), 0, None, "timing")
+    fixed = _fixed(tier, method, keys[plan.warm :])
+    try:
+        trainer.warm_up(evaluation=False)
+        trainer.train_on(keys[: plan.warm])
+        rows = [
+            fixed | {"repeat": repeat} | _speed(trainer, keys[plan.warm :], loaded.device)
+            for repeat in range(plan.repeats)
+        ]
+    except torch.OutOfMemoryError:
+        failed = ("tokens_per_s", "targets_per_s", "step_ms", "peak_gib")
+        rows = [
+            fixed | {"repeat": 0, "compile_s": None, "mfu": None} | dict.fromkeys(failed, "out_of_memory")
+        ]
+    finally:
+        trainer.accelerator.free_memory()
+    return [row | {"compile_s": row.get("compile_s", trainer.clocks.seconds.get("compile"))} for row in rows]
+
+
+def _speed(trainer: Trainer, keys: list[Any], device: torch.device) -> dict[str, Any]:
+    """Train on the batches once and divide."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    progress = trainer.progress
+    seconds, tokens, targets = trainer.clocks["train"], progress.tokens_raw, progress.targets
+    seconds += trainer.clocks["data"]
+    trainer.train_on(keys)
+    seconds = trainer.clocks["train"] + trainer.clocks["data"] - seconds
+    tokens, targets = progress.tokens_raw - tokens, progress.targets - targets
+    flops = flops_per_token(trainer.task.model) * tokens / seconds
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "tokens_per_s": tokens / seconds,
+        "targets_per_s": targets / seconds,
+        "step_ms": 1e3 * seconds / len(keys),
+        "peak_gib": peak_gib(device),
+        "mfu": mfu(flops, name, trainer.accelerator.num_processes),
+    }
+
+
+def flops_per_token(model: nn.Module) -> float:
+    """6 FLOPs per weight of the layers' matrices, 4 per fixed one (LoRA); attention and head left out."""
+    layers = [(n, p) for n, p in model.named_parameters() if ".layers." in n and p.ndim == 2]
+    return float(sum((6 if p.requires_grad else 4) * p.numel() for _, p in layers))
+
+
+def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> Task:
+    backbone, data = loaded.backbone, loaded.data
+    group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
+    train, validation, test = (
+        batches_of(data, loaded.items, method, split, tier.training.batch_targets, group, tier.sizes)
+        for split in (TRAIN, VALIDATION, TEST)
+    )
+    full = FullBatches(train.source, train.rows, train.fixes, train.sizes, 1, group)
+    full.length = plan.length
+    model = SumModel(backbone, tier.loss, tier.compiled).to(loaded.device)
+    return Task(model, full, validation, test, data.interactions.label, data.interactions.user)
+
+
+def _fixed(tier: Tier, method: SumMethod, keys: Sequence[np.ndarray]) -> dict[str, Any]:
+    return {
+        "device_count": 1,
+        "backbone": shape_of(tier.backbone).name,
+        "tuning": tier.backbone.tuning,
+        "dtype": _DTYPES[tier.training.precision],
+        "compile": tier.compiled,
+        "method": method.name,
+        "k": method.prompt.k,
+        "n": method.prompt.n,
+        "batch": max(round(float(np.mean([len(key) for key in keys]))), 1),
+    }
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,.0f}"

@@ -1,0 +1,188 @@
+"""reports/timing.*: training speed against k, beside what tokens allow and what the paper measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from repro.costs.closed_form import token_limit
+from repro.reporting.flops_figures import figure_files
+from repro.reporting.formatting import ABSENT, page, plural, table
+from repro.reporting.inputs import ORIGINS, YOURS, Inputs
+from repro.reporting.provenance import versions
+from repro.reporting.references import PAPER_DATASETS
+
+NAME = "timing"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The rows of one model on one device from one file."""
+
+    title: str
+    source: str
+    versions: str
+    rows: list[Row]
+
+    @property
+    def ks(self) -> list[int]:
+        """Targets per prompt, ascending; 1 is the sliding window."""
+        return sorted({row["k"] for row in self.rows})
+
+    def values(self, k: int, key: str) -> list[float]:
+        """One number of every repetition; empty where it failed or was not measured."""
+        found = [row[key] for row in self.rows if row["k"] == k]
+        return [value for value in found if isinstance(value, int | float)]
+
+    def failed(self, k: int) -> str:
+        """How a row failed, or a dash."""
+        found = [row["tokens_per_s"] for row in self.rows if row["k"] == k]
+        return next((value.replace("_", " ") for value in found if isinstance(value, str)), ABSENT)
+
+    def speed_up(self, k: int) -> float | None:
+        """Targets per second over the sliding window's."""
+        ours, sw = self.values(k, "targets_per_s"), self.values(1, "targets_per_s")
+        return mean(ours) / mean(sw) if ours and sw else None
+
+
+def render(inputs: Inputs) -> dict[str, bytes]:
+    """The page, its figure and the plotted numbers."""
+    found = sweeps(inputs)
+    blocks = [
+        f"![Speed-up and memory against k]({NAME}.png)",
+        f"The same as [SVG]({NAME}.svg); the plotted numbers are in [{NAME}.json]({NAME}.json).",
+        "Training steps of the real loop on real prompts, with random weights in the model's shape. Every "
+        "batch fills the same length with as many prompts as fit, so each k has the same tokens per step and "
+        "hardly any padding. Tokens are counted without padding. The speed-up is in targets per second, over "
+        "the sliding window measured in the same file; the token limit is (n + 1) k / (n + k). DTI is in our "
+        "recipe. How the step came to be as fast as it is, and what did not help: "
+        "[docs/performance.md](../docs/performance.md).",
+    ]
+    blocks += [block for sweep in found for block in (f"## {sweep.title}", _table(sweep))]
+    if not found:
+        blocks.append("Not run.")
+    blocks += ["## The paper's hours", "Table 3 of DTI: hours until convergence.", _paper(inputs)]
+    sources = [f"- `{sweep.source}`: {sweep.versions}" for sweep in found]
+    blocks += ["## Provenance", "\n".join(dict.fromkeys(sources)) or "No records."]
+    panels = [panel for sweep in found for panel in _panels(sweep, inputs)] or [_theory(inputs)]
+    return {**figure_files(NAME, panels), f"{NAME}.md": page("Training speed against k", NAME, blocks)}
+
+
+def state(inputs: Inputs) -> str:
+    """Which sweeps there are, for the index."""
+    return "; ".join(f"{each.title}: {plural(len(each.rows), 'row')}" for each in sweeps(inputs)) or "not run"
+
+
+def sweeps(inputs: Inputs) -> list[Sweep]:
+    """By origin, file, device and model; each has the sliding window or says nothing about speed-up."""
+    found = []
+    for origin in ORIGINS:
+        for file in inputs.timing[origin]:
+            keys = [(row["device"], row["backbone"], row["tuning"], row["n"]) for row in file.rows]
+            for key in dict.fromkeys(keys):
+                rows = [row for row, own in zip(file.rows, keys, strict=True) if own == key and row["k"]]
+                rows = [row for row in rows if row["method"] in ("sw", "dti")]
+                if not rows:
+                    continue
+                device, backbone, tuning, n = key
+                title = f"{backbone.removeprefix('random:')} shape, {tuning}, n = {n}, {device}"
+                title += f" ({origin})" if origin == YOURS else ""
+                found.append(Sweep(title, f"timing/{file.path.name}", versions(file.environment), rows))
+    return found
+
+
+def _table(sweep: Sweep) -> str:
+    headers = (
+        "k", "speed-up", "token limit", "targets/s", "tokens/s", "lowest to highest", "step, ms",
+        "prompts per step", "peak, GiB", "MFU", "compilation, s",
+    )  # fmt: skip
+    lines = []
+    for k in sweep.ks:
+        first = next(row for row in sweep.rows if row["k"] == k)
+        tokens, speed_up = sweep.values(k, "tokens_per_s"), sweep.speed_up(k)
+        between = f"{min(tokens):,.0f} to {max(tokens):,.0f}" if tokens else ABSENT
+        lines.append(
+            (
+                f"{k} (SW)" if k == 1 else str(k),
+                f"{speed_up:.2f}" if speed_up else sweep.failed(k),
+                f"{token_limit(first['n'], k):.2f}",
+                _mean(sweep.values(k, "targets_per_s"), ",.0f"),
+                _mean(tokens, ",.0f"),
+                between,
+                _mean(sweep.values(k, "step_ms"), ",.1f"),
+                str(first["batch"]),
+                _mean(sweep.values(k, "peak_gib"), ".2f"),
+                _mean(sweep.values(k, "mfu"), ".3f"),
+                _mean(sweep.values(k, "compile_s"), ".0f"),
+            )
+        )
+    return table(headers, lines)
+
+
+def _mean(values: Sequence[float], form: str) -> str:
+    return f"{mean(values):{form}}" if values else ABSENT
+
+
+def _panels(sweep: Sweep, inputs: Inputs) -> list[dict[str, Any]]:
+    n, ks = sweep.rows[0]["n"], sweep.ks
+    measured = [[k, up] for k in ks if (up := sweep.speed_up(k)) is not None]
+    memory = [[k, mean(sweep.values(k, "peak_gib"))] for k in ks if sweep.values(k, "peak_gib")]
+    ours = [{"name": "measured", "style": "line", "points": measured}] if measured else []
+    x = "k, targets per prompt"
+    panels = [
+        {
+            "title": sweep.title, "x": x, "y": "speed-up over SW", "log": False,
+            "lines": [*ours, _limit(n, ks), *_published(inputs)],
+        }
+    ]  # fmt: skip
+    if memory:
+        panels.append(
+            {
+                "title": "memory at the same tokens per step", "x": x, "y": "peak, GiB", "log": False,
+                "lines": [{"name": "measured", "style": "line", "points": memory}],
+            }
+        )  # fmt: skip
+    return panels
+
+
+def _theory(inputs: Inputs) -> dict[str, Any]:
+    """The figure of a project without measurements."""
+    lines = [_limit(20, [1, 5, 10, 20, 30, 40, 50, 100]), *_published(inputs)]
+    return {
+        "title": "not run", "x": "k, targets per prompt", "y": "speed-up over SW", "log": False,
+        "lines": lines,
+    }  # fmt: skip
+
+
+def _limit(n: int, ks: Sequence[int]) -> dict[str, Any]:
+    return {
+        "name": f"token limit, n = {n}",
+        "style": "dashed",
+        "points": [[k, token_limit(n, k)] for k in ks],
+    }
+
+
+def _published(inputs: Inputs) -> list[dict[str, Any]]:
+    """The paper's ratios of hours, a line per data set."""
+    lines = []
+    for dataset in dict.fromkeys(dataset for dataset, _, _ in inputs.paper_hours):
+        points = [[k, ratio] for k, ratio in _ratios(inputs, dataset)]
+        lines.append({"name": f"paper, {PAPER_DATASETS[dataset]}, 8B", "style": "dashed", "points": points})
+    return lines
+
+
+def _ratios(inputs: Inputs, dataset: str) -> list[tuple[int, float]]:
+    hours = {(m, k): h for (d, m, k), h in inputs.paper_hours.items() if d == dataset}
+    return [(k, hours["sw", 1] / value) for (method, k), value in sorted(hours.items()) if method == "dti"]
+
+
+def _paper(inputs: Inputs) -> str:
+    lines = [
+        (PAPER_DATASETS[dataset], str(k), f"{inputs.paper_hours[dataset, 'dti', k]:.2f}", f"{ratio:.2f}")
+        for dataset in dict.fromkeys(dataset for dataset, _, _ in inputs.paper_hours)
+        for k, ratio in _ratios(inputs, dataset)
+    ]
+    return table(("data set", "k", "hours, DTI", "SW's hours over DTI's"), lines)

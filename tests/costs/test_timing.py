@@ -1,0 +1,105 @@
+"""The timing harness on a CPU: what it measures, and the file and page it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from repro.backbones.interval_blocks import BLOCK
+from repro.backbones.spec import BackboneSpec
+from repro.costs import timing
+from repro.costs.timing import FullBatches, Plan, flops_per_token, measure, method_of, shape_of, write_timing
+from repro.experiments.tiers import gpu_tier, paper_tier, tier_named
+from repro.methods.method import BatchSizes
+from repro.methods.sum_model import SumModel
+from repro.pipeline import Workshop
+from repro.records.measurements import read_measurement
+
+PLAN = Plan(ks=(1, 4), n=4, length=768, steps=2, repeats=2, warm=1)
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> Workshop:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REPRO_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        made = Workshop(device=torch.device("cpu"))
+        made.load(tier_named("test"), "synthetic", "rella")
+    return made
+
+
+def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path) -> None:
+    tier, said = tier_named("test"), []
+    rows = measure(workshop, tier, "synthetic", "rella", said.append, PLAN)
+    assert [(row["method"], row["k"], row["repeat"]) for row in rows] == [
+        ("sw", 1, 0), ("sw", 1, 1), ("dti", 4, 0), ("dti", 4, 1),
+    ]  # fmt: skip
+    for row in rows:
+        seconds = row["step_ms"] / 1e3
+        tokens_per_step, targets_per_step = row["tokens_per_s"] * seconds, row["targets_per_s"] * seconds
+        assert 0.5 * PLAN.length < tokens_per_step <= PLAN.length
+        assert row["batch"] <= targets_per_step + 1 <= row["k"] * row["batch"] + 2
+        assert row["compile_s"] is None and row["mfu"] is None, "nothing compiled; no known peak"
+    assert len(said) == 2
+    path = write_timing(tmp_path, tier, "synthetic", rows)
+    assert read_measurement(path).rows == rows
+
+
+def test_out_of_memory_is_a_result(workshop, monkeypatch) -> None:
+    def forward(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SumModel, "forward", forward)
+    rows = measure(workshop, tier_named("test"), "synthetic", "rella", str, replace(PLAN, ks=(1,)))
+    assert [row["tokens_per_s"] for row in rows] == ["out_of_memory"]
+
+
+def full_batches(workshop, k: int, length: int) -> FullBatches:
+    tier = tier_named("test")
+    backbone = timing.load_backbone(tier.backbone)
+    data = workshop.load(tier, "synthetic", "rella").data
+    answers = (backbone.yes_id, backbone.no_id)
+    items = timing.tokenise_items(data.items, backbone.tokenizer, timing.template_for("synthetic"), answers)
+    loaded = timing.Loaded(data, items, backbone, workshop.device)
+    return timing._task(tier, method_of(4, k), loaded, replace(PLAN, length=length)).train
+
+
+@pytest.mark.parametrize("k", [1, 6])
+@pytest.mark.parametrize("length", [512, 900])
+def test_batches_are_as_full_as_rows_allow(workshop, k, length) -> None:
+    batches = full_batches(workshop, k, length)
+    order = np.concatenate(batches.epoch(0, 0))
+    assert len(np.unique(order)) == len(order)
+    for key, following in zip(batches.epoch(0, 0)[:-1], batches.epoch(0, 0)[1:], strict=True):
+        if len(key) > 1:
+            assert batches.places(key) <= length
+        assert batches.places(np.append(key, following[0])) > length, "another row would have fitted"
+
+
+@pytest.mark.parametrize("k", [1, 6])
+def test_on_cuda_every_batch_has_the_one_length(workshop, monkeypatch, k) -> None:
+    monkeypatch.setattr(FullBatches, "whole_blocks", lambda self, device: True)
+    batches = full_batches(workshop, k, 1024)
+    batches.sizes = BatchSizes(text_multiple=BLOCK)
+    loaded = [batches.load(key, "cpu") for key in batches.epoch(0, 0)]
+    assert {batch.num_padded_tokens for batch in loaded} == {1024}
+    assert sum(batch.num_tokens for batch in loaded) > 0.75 * 1024 * len(loaded)
+    assert len(batches.warm_up("cpu")) == 1
+
+
+def test_flops_of_a_token_count_trained_and_fixed_weights() -> None:
+    backbone = timing.load_backbone(BackboneSpec("random:tiny-llama"))
+    layer = 48 * 48 * 2 + 48 * 16 * 2 + 3 * 48 * 96
+    assert flops_per_token(SumModel(backbone)) == 6 * 4 * layer
+    adapted = timing.load_backbone(BackboneSpec("random:tiny-llama", tuning="lora", lora_rank=2))
+    adapters = 2 * (2 * (48 + 48) + 2 * (48 + 16) + 3 * (48 + 96))
+    assert flops_per_token(SumModel(adapted)) == 4 * (4 * layer + 6 * adapters)
+
+
+def test_known_shapes_take_the_place_of_weights() -> None:
+    assert shape_of(gpu_tier().backbone).name == "random:smollm2-135m"
+    paper = shape_of(paper_tier().backbone)
+    assert (paper.name, paper.tuning, paper.dtype) == ("random:llama-3.1-8b", "lora", "bfloat16")
+    assert shape_of(BackboneSpec("some/other-model")).name == "some/other-model"

@@ -1,0 +1,54 @@
+"""Batches for FlexAttention: few padded lengths, whole blocks, nothing lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from prompt_cases import make_data, make_items
+
+from repro.backbones.interval_blocks import BLOCK
+from repro.data import TRAIN, VALIDATION
+from repro.methods.dti import dti_tuned
+from repro.methods.method import BatchSizes
+from repro.methods.sliding_window import sliding_window
+from repro.methods.sum_batches import EVALUATION_LENGTHS, NUM_LENGTHS, SumBatches, batches_of
+from repro.training.task import CompiledBatches
+
+SIZES = BatchSizes(max_tokens=600, text_multiple=BLOCK, sum_multiple=8)
+
+
+@pytest.fixture(autouse=True)
+def as_on_cuda(monkeypatch) -> None:
+    monkeypatch.setattr(SumBatches, "whole_blocks", lambda self, device: True)
+
+
+def batches(method, split=TRAIN) -> SumBatches:
+    data = make_data([60, 45, 80, 20, 7], seed=1)
+    return batches_of(data, make_items(longest=9), method, split, 30, 1, SIZES)
+
+
+@pytest.mark.parametrize("method", [sliding_window(6), dti_tuned(6, 5), dti_tuned(6, 40)])
+@pytest.mark.parametrize("split", [TRAIN, VALIDATION])
+def test_lengths_are_few_whole_blocks_and_warmed_up(method, split) -> None:
+    chosen = batches(method, split)
+    assert isinstance(chosen, CompiledBatches)
+    lengths, targets = set(), []
+    for key in chosen.epoch(0, 0) if split == TRAIN else chosen.in_order():
+        for part in chosen.split(key):
+            batch = chosen.load(part, "cpu")
+            assert batch.num_tokens <= batch.num_padded_tokens == len(batch.plan.flex.order)
+            lengths.add(batch.num_padded_tokens)
+            targets += batch.target_row.tolist()
+    assert len(lengths) <= (NUM_LENGTHS if split == TRAIN else EVALUATION_LENGTHS)
+    assert all(length % BLOCK == 0 for length in lengths)
+    warm = {chosen.load(part, "cpu").num_padded_tokens for part in chosen.warm_up("cpu")}
+    assert warm == lengths
+    assert sorted(targets) == sorted(np.unique(targets)) and len(targets) == chosen.num_targets
+
+
+def test_a_batch_longer_than_every_bucket_is_still_whole() -> None:
+    chosen = batches(dti_tuned(6, 5))
+    everything = np.arange(len(chosen.rows))
+    batch = chosen.load(everything, "cpu")
+    assert batch.num_targets == chosen.num_targets
+    assert batch.num_padded_tokens % BLOCK == 0

@@ -1,0 +1,140 @@
+"""Whatever is changed in committed results by hand is named, and data that is not here is said to be so."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from repro.data import protocols
+from repro.records.columns import scores_bytes
+from repro.records.store import Run, RunStore
+from repro.regression.committed import check_committed
+from repro.regression.findings import Verdict
+
+METRICS = "committed records, metrics and counts"
+DATA = "data of synthetic, protocol rella"
+FILES = "committed measurements and references"
+
+
+def check(world, data_dir=None):
+    found = check_committed(world.gate.results, world.gate.published, data_dir)
+    return {each.metric: each for each in found}
+
+
+def a_run(world) -> Run:
+    return RunStore(world.gate.results / "runs", world.gate.results / "targets").list()[0]
+
+
+def edit_record(run: Run, **sections) -> None:
+    for section, values in sections.items():
+        run.record[section] |= values
+    (run.path / "record.json").write_text(json.dumps(run.record))
+
+
+def statistics_row(dataset: str) -> dict:
+    return {
+        **{"dataset": dataset, "title": dataset, "protocol": "rella", "sparsity": 0.9, "sha256": "0" * 64},
+        **dict.fromkeys(("users", "items", "samples", "items_pruned"), 5),
+        **dict.fromkeys(("train_targets", "validation_targets", "test_targets"), 5),
+    }
+
+
+def add_statistics(world, dataset: str) -> None:
+    folder = world.gate.results / "statistics"
+    folder.mkdir()
+    environment = {"python": "3.11.9", "torch": None, "transformers": None}
+    content = {"environment": environment, "rows": [statistics_row(dataset)]}
+    (folder / f"{dataset}-rella.json").write_text(json.dumps(content))
+
+
+def test_untouched_results_match(world) -> None:
+    found = check(world)
+    assert {name: each.verdict for name, each in found.items()} == dict.fromkeys(
+        (METRICS, DATA, FILES), Verdict.MATCH
+    )
+    assert found[METRICS].spread == "2 files"
+
+
+def test_one_changed_score_is_found_in_the_metrics(world) -> None:
+    run = a_run(world)
+    target, score = run.targets().target, run.scores().copy()
+    score[np.argmax(score)] = 0.0
+    (run.path / "scores.parquet").write_bytes(scores_bytes(target, score))
+    found = check(world)[METRICS]
+    assert found.verdict is Verdict.DIFFERS
+    assert str(run.path) in found.note and "metrics.log_loss" in found.note
+
+
+@pytest.mark.parametrize(("metric", "change"), [("auc", 2e-6), ("log_loss", -2e-6), ("gauc_users", 1)])
+def test_a_changed_metric_is_found(world, metric, change) -> None:
+    run = a_run(world)
+    edit_record(run, metrics={metric: run.record["metrics"][metric] + change})
+    found = check(world)[METRICS]
+    assert found.verdict is Verdict.DIFFERS and f"metrics.{metric}" in found.note
+
+
+def test_a_difference_of_rounding_is_none(world) -> None:
+    run = a_run(world)
+    edit_record(run, metrics={"auc": run.record["metrics"]["auc"] + 1e-7})
+    assert check(world)[METRICS].verdict is Verdict.MATCH
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_changed_count_is_found(world, split) -> None:
+    edit_record(a_run(world), data={f"{split}_targets": 23})
+    found = check(world)[DATA]
+    assert found.verdict is Verdict.DIFFERS and f"{split}_targets is 23" in found.note
+
+
+def test_a_changed_configuration_has_another_run_id(world) -> None:
+    edit_record(a_run(world), config={"n": 99})
+    (found,) = check(world).values()
+    assert found.verdict is Verdict.DIFFERS and "run_id" in found.note
+
+
+def test_a_changed_checksum_of_data_is_found(world) -> None:
+    edit_record(a_run(world), data={"sha256": "0" * 64})
+    found = check(world)
+    assert found[METRICS].verdict is Verdict.DIFFERS
+    assert found[DATA].verdict is Verdict.DIFFERS
+
+
+def test_a_changed_protocol_is_found(world, monkeypatch) -> None:
+    """A split by other shares: no record knows, but the data prepared again."""
+    split = protocols._split
+    monkeypatch.setattr(protocols, "_split", lambda *arguments: np.roll(split(*arguments), 100))
+    assert check(world)[DATA].verdict in (Verdict.DIFFERS, Verdict.NOT_RUN)
+
+
+def test_data_that_is_not_here_is_said_to_be_unchecked(world) -> None:
+    add_statistics(world, "ml-1m")
+    found = check(world)["data of ml-1m, protocol rella"]
+    assert found.verdict is Verdict.NOT_CHECKED
+    assert "ml-1m is not here" in found.note
+
+
+def test_a_named_folder_without_the_data_fails(world, tmp_path) -> None:
+    add_statistics(world, "ml-1m")
+    found = check(world, tmp_path)["data of ml-1m, protocol rella"]
+    assert found.verdict is Verdict.NOT_RUN and not found.passes
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("flops/a.json", '{"environment": {}, "rows": []}'),
+        ("references/planted.json", "{}"),
+        ("references/planted.json", "{"),
+        ("references/unknown.txt", ""),
+        ("guesses/a.json", "{}"),
+    ],
+)
+def test_a_file_that_its_schema_refuses_is_named(world, path, content) -> None:
+    target = world.gate.results / path
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(content)
+    (found,) = [each for each in check(world).values() if not each.passes]
+    assert found.verdict is Verdict.DIFFERS
+    assert path.split("/")[0] in found.note

@@ -1,0 +1,20 @@
+"""What tests of several report pages share: changes that make a record, and a table read back."""
+
+from __future__ import annotations
+
+UNTRAINED = {
+    "time.best_epoch": None,
+    "time.epochs": 0,
+    "time.train_s": None,
+    "time.train_to_best_s": None,
+    "validation": [],
+}
+NO_LLM = {"backbone": None, "backbone_settings": None, "tuning": None, "k": None, "fixes": None}
+
+
+def table(text, heading, number=0):
+    """Rows of a table below a heading, as {first cell: {header: cell}}."""
+    block = text.split(f"### {heading}\n")[1 + number].split("\n#")[0]
+    lines = [line for line in block.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[2:]}

@@ -1,0 +1,156 @@
+"""The cost pages: every figure from a record, the taken-apart ratio adds up, absence is said."""
+
+from __future__ import annotations
+
+import json
+import re
+from copy import deepcopy
+
+import pytest
+
+from repro.costs.closed_form import equation_3, token_limit
+from repro.paths import PROJECT_ROOT
+from repro.records.measurements import list_measurements, write_measurement
+from repro.reporting import check, render_all
+from repro.reporting.flops_rows import agreement, prompt_sweeps
+from repro.reporting.flops_steps import steps
+from repro.reporting.inputs import load_inputs
+
+PAGES = ["flops_vs_k", "flops_vs_length", "projection"]
+REFERENCE = PROJECT_ROOT / "reports" / "reference"
+COMMITTED = list_measurements(PROJECT_ROOT / "results", "flops")
+ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"}
+
+
+def committed_rows(start: str) -> list[dict]:
+    return deepcopy(next(file.rows for file in COMMITTED if file.path.name.startswith(start)))
+
+
+def add(world, rows, name, own=False, kind="flops"):
+    write_measurement(world.runs if own else world.results, kind, name, ENVIRONMENT, rows)
+
+
+def rendered(world) -> dict[str, str]:
+    render_all(world.results, world.runs, world.reports, PAGES)
+    return {name: (world.reports / f"{name}.md").read_text() for name in PAGES}
+
+
+def test_without_records_every_page_says_not_run(world):
+    pages = rendered(world)
+    assert "## ml-100k\n\nNot run." in pages["flops_vs_k"] and "## ml-1m\n\nNot run." in pages["flops_vs_k"]
+    assert "Not run." in pages["flops_vs_length"] and "Not run." in pages["projection"]
+    assert json.loads((world.reports / "flops_vs_k.json").read_text())["data"] == {"panels": []}
+
+
+def test_committed_counts_agree_exactly():
+    """The acceptance of the counts themselves: within 0.1 % on the 135M and 8B shapes; here to rounding."""
+    assert len(COMMITTED) == 3
+    for file in COMMITTED:
+        found = agreement(file.rows)
+        assert {counter for _, counter, _, _ in found} == {"fvcore", "torch"}
+        assert all(float(worst) < 1e-12 for *_, worst in found)
+
+
+@pytest.mark.parametrize("dataset", ["ml-100k", "ml-1m"])
+@pytest.mark.parametrize("method", ["dti", "dti-minus"])
+def test_the_ratio_is_taken_apart_without_a_rest(world, dataset, method):
+    add(world, committed_rows(f"k-{dataset}"), "k")
+    (sweep,) = prompt_sweeps(load_inputs(world.results, None, REFERENCE))
+    for backbone, _ in sweep.backbones:
+        found = steps(sweep, backbone, method, 20, 50)
+        assert float(found[0][1]) == pytest.approx(equation_3(20, 50), abs=5e-4)
+        assert float(found[1][1]) == token_limit(20, 50)
+        row = sweep.one(method, 20, 50, backbone)
+        assert float(found[-1][1]) == pytest.approx(1 / row["ratio_to_sw"], abs=5e-4)
+        changes = sum(float(change) for _, _, change, _ in found[1:])
+        assert float(found[0][1]) + changes == pytest.approx(1 / row["ratio_to_sw"], abs=6e-3)
+        forward = (
+            sweep.one("sw", 20, 1, backbone)["forward_flops_per_target"] / row["forward_flops_per_target"]
+        )
+        assert float(found[-2][1]) == pytest.approx(forward, abs=5e-4)
+
+
+def test_the_figure_shows_what_the_records_hold(world):
+    add(world, rows := committed_rows("k-ml-100k"), "k")
+    rendered(world)
+    panels = json.loads((world.reports / "flops_vs_k.json").read_text())["data"]["panels"]
+    assert [panel["title"] for panel in panels] == [f"ml-100k, n = {n}" for n in (10, 20, 50)]
+    counted = {line["name"]: dict(map(tuple, line["points"])) for line in panels[1]["lines"]}
+    wanted = next(
+        row
+        for row in rows
+        if (row["method"], row["n"], row["k"], row["tuning"], row["counter"])
+        == ("dti", 20, 50, "lora", "closed_form")
+    )
+    assert counted["DTI counted, llama-3.1-8b, lora"][50] == pytest.approx(
+        1 / wanted["ratio_to_sw"], rel=1e-5
+    )
+    assert counted["equation 3 (paper)"][50] == pytest.approx(14.2857, abs=1e-4)
+    assert counted["token limit"][50] == 15.0
+
+
+def test_one_edited_figure_of_a_record_changes_the_page(world):
+    rows = committed_rows("k-ml-100k")
+    add(world, rows, "k")
+    render_all(world.results, None, world.reports)
+    assert check(world.results, None, world.reports) == []
+    for row in rows:
+        if (row["method"], row["n"], row["k"]) == ("dti", 20, 50):
+            row["ratio_to_sw"] *= 0.99
+    add(world, rows, "k")
+    assert {text.split(",")[0].split(":")[0] for text in check(world.results, None, world.reports)} >= {
+        "flops_vs_k.md",
+        "flops_vs_k.json",
+    }
+
+
+def test_own_rows_stand_beside_committed_ones(world):
+    rows = committed_rows("k-ml-100k")
+    add(world, rows, "k")
+    add(world, rows, "k", own=True)
+    assert "(yours)" not in rendered(world)["flops_vs_k"], "the same rows count as committed"
+    rows[0]["forward_flops_per_target"] *= 1.01
+    add(world, rows, "k", own=True)
+    assert "## ml-100k (yours)" in rendered(world)["flops_vs_k"]
+
+
+def test_a_text_beyond_the_positions_is_said(world):
+    add(world, committed_rows("length"), "length")
+    page = rendered(world)["flops_vs_length"]
+    smollm2 = page.split("## smollm2-135m")[1].split("## ")[0]
+    assert re.search(r"\| 16,384 .*beyond the model's positions", smollm2)
+    assert "beyond" not in page.split("## qwen2.5-1.5b")[1]
+
+
+TIMING = {
+    "device": "NVIDIA H100 80GB HBM3", "device_count": 1, "backbone": "random:llama-3.1-8b", "tuning": "lora",
+    "dtype": "bfloat16", "compile": True, "method": "dti", "k": 50, "n": 20, "batch": 8, "repeat": 0,
+    "tokens_per_s": 17e3, "targets_per_s": 776.007, "step_ms": 30.5, "peak_gib": 20.25, "compile_s": 60,
+    "mfu": 0.55,
+}  # fmt: skip
+
+
+def test_projection_takes_measured_mfu_and_times_and_marks_the_rest(world):
+    add(world, committed_rows("k-ml-1m"), "k")
+    before = rendered(world)["projection"]
+    assert "0.40, assumed, none measured" in before and "not run" in before
+    add(world, [TIMING], "h100", kind="timing")
+    line = next(
+        line
+        for line in rendered(world)["projection"].splitlines()
+        if line.startswith("| ML-1M") and "DTI, k = 50" in line and "ours" in line
+    )
+    cells = [cell.strip() for cell in line.split("|")]
+    assert cells[3:5] == ["ours, ml-1m", "5.37"]
+    assert "0.55, measured on NVIDIA H100 80GB HBM3, dti, k = 50" in cells
+    assert cells[7] == "not run", "nobody measured an A100"
+    assert cells[10] == "0.28", "776,007 targets at 776.007 per second"
+    assert "(projected)" in cells[8] and "(projected)" in cells[11]
+
+
+def test_timing_of_an_unlisted_device_is_nobodys_measurement(world):
+    add(world, committed_rows("k-ml-1m"), "k")
+    add(world, [TIMING | {"device": "NVIDIA RTX 9090", "mfu": None}], "other", kind="timing")
+    page = rendered(world)["projection"]
+    assert "0.28" not in [cell.strip() for line in page.splitlines() for cell in line.split("|")]
+    assert "0.40, assumed, none measured" in page

@@ -1,0 +1,58 @@
+"""The timing page: ratios from rows, failures named, the paper's ratios beside."""
+
+from __future__ import annotations
+
+from repro.paths import PROJECT_ROOT
+from repro.records.measurements import write_measurement
+from repro.reporting import timing
+from repro.reporting.inputs import load_inputs
+
+REFERENCE = PROJECT_ROOT / "reports" / "reference"
+VERSIONS = {"python": "3.12", "torch": "2.11.0", "transformers": "5.17.0"}
+
+
+def row(method: str, k: int, repeat: int, targets, **changes) -> dict:
+    return {
+        "device": "A device", "device_count": 1, "backbone": "random:smollm2-135m", "tuning": "full",
+        "dtype": "bfloat16 autocast", "compile": True, "method": method, "k": k, "n": 20, "batch": 9,
+        "repeat": repeat, "tokens_per_s": 1000.0 * (1 + repeat), "targets_per_s": targets, "step_ms": 80.0,
+        "peak_gib": 20.0 + k, "compile_s": 40.0, "mfu": 0.25,
+    } | changes  # fmt: skip
+
+
+def page(tmp_path, rows) -> tuple[str, dict]:
+    if rows:
+        write_measurement(tmp_path, "timing", "gpu-ml-100k-a-device", VERSIONS, rows)
+    inputs = load_inputs(tmp_path, None, REFERENCE)
+    files = timing.render(inputs)
+    assert set(files) == {"timing.md", "timing.json", "timing.png", "timing.svg"}
+    return files["timing.md"].decode(), files
+
+
+def test_speed_up_is_the_ratio_of_mean_targets_per_second(tmp_path) -> None:
+    rows = [
+        row("sw", 1, 0, 90.0),
+        row("sw", 1, 1, 110.0),
+        row("dti", 50, 0, 1400.0),
+        row("dti", 50, 1, 1480.0),
+    ]
+    text, files = page(tmp_path, rows)
+    (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:6] == ["50", "14.40", "15.00", "1,440", "1,500", "1,000 to 2,000"]
+    assert cells[8:] == ["70.00", "0.250", "40"]
+    assert "smollm2-135m shape, full, n = 20, A device" in text
+    assert b"14.4" in files["timing.json"]
+
+
+def test_a_row_without_memory_or_without_sw_has_no_ratio(tmp_path) -> None:
+    failed = row("dti", 50, 0, "out_of_memory", tokens_per_s="out_of_memory", step_ms="out_of_memory")
+    text, _ = page(tmp_path, [failed])
+    (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
+    assert "out of memory" in line and "15.00" in line
+
+
+def test_the_papers_ratios_are_those_of_its_hours(tmp_path) -> None:
+    text, _ = page(tmp_path, [])
+    assert "Not run." in text
+    assert [line for line in text.splitlines() if line.startswith("| ML-1M") and "| 12.95" in line]
