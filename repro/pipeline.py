@@ -24,6 +24,7 @@ from repro.backbones.spec import BackboneSpec
 from repro.backbones.tokenizer import answer_ids, load_tokenizer
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData, default_protocol, load_prepared, take_subset
 from repro.evaluation.metrics import evaluate_scores
+from repro.experiments.floor import with_floor
 from repro.experiments.run_config import RunConfig, Tier
 from repro.experiments.table1 import table1_runs
 from repro.experiments.tiers import tier_named
@@ -312,5 +313,6 @@ def run_own_model(
     own = replace(base, name=name, backbone=backbone)
     workshop = Workshop(data_dir)
     return [
-        workshop.run(config) for config in table1_runs(own, chosen, default_protocol(chosen), rows, seeds)
+        workshop.run(config)
+        for config in with_floor(table1_runs)(own, chosen, default_protocol(chosen), rows, seeds)
     ]

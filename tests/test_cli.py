@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from baselines.rates import Rates
 from repro import cli, paths
 from repro.experiments.tiers import TIERS
 from repro.methods.sum_model import SumModel
@@ -68,10 +69,11 @@ def test_table1_trains_renders_and_does_not_train_again(command, own_folders, mo
     assert "synthetic" in page
     records = sorted((own_folders / "runs" / "test" / "synthetic").glob("*/record.json"))
     assert [path.parent.name.rsplit("-", 2)[0] for path in records] == [
-        *("dti-k50-n4", "dti-minus-k50-n4", "sw-k1-n4", "zero-shot-k1-n4")
+        *("dti-k50-n4", "dti-minus-k50-n4", "rates-4-n4", "rates", "sw-k1-n4", "zero-shot-k1-n4")
     ]
     times = [path.stat().st_mtime_ns for path in records]
-    monkeypatch.setattr(SumModel, "forward", lambda *arguments: pytest.fail("trained again"))
+    for model in (SumModel, Rates):
+        monkeypatch.setattr(model, "forward", lambda *arguments: pytest.fail("trained again"))
     assert command(*TABLE1, "--rows", "headline")[0] == 0
     assert [path.stat().st_mtime_ns for path in records] == times
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -84,7 +86,8 @@ def test_the_page_is_rendered_after_each_row(command, monkeypatch) -> None:
     monkeypatch.setattr(cli, "render", lambda *pages: done.append(f"render {' '.join(pages)}"))
     assert command("figure2", *TABLE1[1:], "--rows", "sw,dti-5", "--seeds", "2")[0] == 0
     page = "render table1 figure2"
-    assert done == ["sw", page, "sw", page, "dti", page, "dti", page]
+    methods = ("rates", "rates-4", "sw", "sw", "dti", "dti")
+    assert done == [step for method in methods for step in (method, page)]
 
 
 def test_figure2_uses_the_runs_of_table1(command, own_folders, monkeypatch) -> None:
@@ -222,7 +225,7 @@ def test_a_full_disk_while_a_checkpoint_is_saved(command, own_folders, monkeypat
     assert "No space left on device" in err
     assert "Traceback" not in err
     assert not list((own_folders / "runs").rglob("*.partial"))
-    assert not list((own_folders / "runs").rglob("record.json"))
+    assert not list((own_folders / "runs").rglob("sw-*/record.json"))
 
 
 def start(own_folders: Path, *arguments: str, code: str = "") -> subprocess.Popen:
@@ -261,7 +264,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(own_folders, com
     assert "Traceback" not in err
     assert "interrupted" in err
     runs = own_folders / "runs"
-    assert not list(runs.rglob("record.json"))
+    assert not list(runs.rglob("sw-*/record.json"))
     (state,) = runs.rglob("state.pt")
     saved = CheckpointFolder(state.parent, state.parent.name).load("state.pt")
     assert saved is not None
@@ -273,7 +276,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(own_folders, com
     assert "table1.md" in out
     lines = err.splitlines()
     assert len(lines) == 4, "resumed, two epochs, the test: one line each"
-    assert all(line.startswith("sw-k1-n4-seed0-") for line in lines)
+    assert all(line.startswith("sw-k1-n4-seed0-") for line in lines), "the floor is not run again"
     assert all(character.isprintable() for line in lines for character in line)
     assert not list(runs.rglob("*.pt"))
 
