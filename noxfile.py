@@ -168,8 +168,12 @@ def lint(session: nox.Session) -> None:
     run(session, "-m", "ruff", "check", ".")
     run(session, "-m", "ruff", "format", "--check", ".")
     run(session, "-m", "mypy")
-    zizmor = Path(project_python(session)).with_name("zizmor")  # a program, not a module
-    session.run(str(zizmor), "--offline", "--quiet", "--pedantic", ".github/workflows")
+    python = Path(project_python(session))
+    # A program, not a module.
+    zizmor = shutil.which("zizmor", path=str(python.parent)) or shutil.which("zizmor")
+    if zizmor is None:
+        session.error(f"zizmor is neither beside {python} nor on PATH: {python} -m pip install zizmor")
+    session.run(zizmor, "--offline", "--quiet", "--pedantic", ".github/workflows")
 
 
 @shared_session

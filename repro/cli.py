@@ -3,130 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from repro import paths
+from repro.commands import output, training
+from repro.commands.options import DataDirOption, DatasetOption, ProtocolOption, PublishOption, TierOption
 from repro.costs.commands import cost_commands
 from repro.errors import ConfigError, ReproError
-
-if TYPE_CHECKING:
-    from repro.experiments.run_config import RunConfig
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(cost_commands)
 error_console = Console(file=sys.stderr, highlight=False)
 
-TierOption = Annotated[
-    str | None, typer.Option(help="test, cpu, gpu or paper; default: gpu if there is one, else cpu.")
-]
-DatasetOption = Annotated[str | None, typer.Option(help="Data set; default: the tier's first.")]
-ProtocolOption = Annotated[str | None, typer.Option(help="dti, rella or per-user; default: the data set's.")]
-DataDirOption = Annotated[
-    Path | None, typer.Option(help="Folder (table: file) with the data set's source files.")
-]
-RowsOption = Annotated[str | None, typer.Option(help="Rows or groups, comma-separated; default: all.")]
-SeedsOption = Annotated[int | None, typer.Option(help="Seeds per row; default: the tier's.")]
-PublishOption = Annotated[
-    bool, typer.Option("--publish", help="Copy the finished runs to results/ afterwards.")
-]
-
-
-@app.command()
-def table1(
-    tier: TierOption = None,
-    dataset: DatasetOption = None,
-    protocol: ProtocolOption = None,
-    data_dir: DataDirOption = None,
-    rows: RowsOption = None,
-    seeds: SeedsOption = None,
-    publish: PublishOption = False,
-) -> None:
-    """Train and test the rows of DTI's Table 1; the page is rendered again after each row."""
-    from repro.experiments.floor import with_floor
-    from repro.experiments.table1 import table1_runs
-
-    _train(("table1",), with_floor(table1_runs), tier, dataset, protocol, data_dir, rows, seeds, publish)
-
-
-@app.command()
-def figure2(
-    tier: TierOption = None,
-    dataset: DatasetOption = None,
-    protocol: ProtocolOption = None,
-    data_dir: DataDirOption = None,
-    rows: RowsOption = None,
-    seeds: SeedsOption = None,
-    publish: PublishOption = False,
-) -> None:
-    """AUC against k (DTI's Figure 2): the runs of table1, drawn."""
-    from repro.experiments.floor import with_floor
-    from repro.experiments.table1 import table1_runs
-
-    runs_of = with_floor(table1_runs)
-    _train(("table1", "figure2"), runs_of, tier, dataset, protocol, data_dir, rows, seeds, publish)
-
-
-@app.command()
-def baselines(
-    tier: TierOption = None,
-    dataset: DatasetOption = None,
-    protocol: ProtocolOption = None,
-    data_dir: DataDirOption = None,
-    rows: RowsOption = None,
-    seeds: SeedsOption = None,
-    publish: PublishOption = False,
-) -> None:
-    """Train and test the floor and the ID-based models on the targets of a tier."""
-    from repro.experiments.baselines import BASELINE_SEEDS, baseline_runs
-
-    request = (tier, dataset, protocol, data_dir, rows, seeds or BASELINE_SEEDS, publish)
-    _train(("baselines", "table1"), baseline_runs, *request)
-
-
-def _train(
-    pages: tuple[str, ...],
-    runs_of: Callable[..., list[RunConfig]],
-    tier_name: str | None,
-    dataset: str | None,
-    protocol: str | None,
-    data_dir: Path | None,
-    rows: str | None,
-    seeds: int | None,
-    publish: bool,
-) -> None:
-    """Train the runs that `runs_of` declares for a tier, data set, rows and seeds, and render the pages."""
-    from repro.data import default_protocol
-    from repro.experiments.tiers import tier_named
-
-    tier = tier_named(tier_name)
-    if seeds is not None and seeds < 1:
-        raise ConfigError("seeds", str(seeds), "at least 1", "pass a positive number to --seeds")
-    dataset = dataset or tier.datasets[0]
-    protocol = protocol or default_protocol(dataset)
-    configs = runs_of(tier, dataset, protocol, rows, seeds or tier.seeds)
-    if publish:
-        require_clean_tree()
-
-    # Imports torch: only once the request is known to be sound.
-    from repro.pipeline import Workshop, is_first_process
-
-    workshop = Workshop(data_dir)
-    runs = []
-    for config in configs:
-        runs.append(workshop.run(config))
-        if is_first_process():
-            render(*pages)
-    if not is_first_process():
-        return
-    if publish:
-        publish_runs(runs)
-        render(*pages, own=False)
-    typer.echo(f"rendered: {', '.join(str(paths.reports_dir() / f'{page}.md') for page in pages)}")
+app.command()(training.table1)
+app.command()(training.figure2)
+app.command()(training.baselines)
 
 
 @app.command()
@@ -140,10 +34,10 @@ def table2(
     from repro.experiments.table2 import write_statistics
 
     if publish:
-        require_clean_tree()
+        output.require_clean_tree()
     root = paths.results_dir() if publish else paths.runs_dir()
     typer.echo(f"wrote {write_statistics(dataset or 'ml-100k', protocol, data_dir, root)}")
-    render("table2", own=not publish)
+    output.render("table2", own=not publish)
 
 
 @app.command()
@@ -156,7 +50,7 @@ def report(
     from repro.reporting import check as check_pages
 
     if not check:
-        render()
+        output.render()
         return
     differences = check_pages(paths.results_dir(), None, paths.reports_dir())
     for difference in differences:
@@ -181,7 +75,7 @@ def regression(
 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch: the references are CPU runs in fp32
     if update:
-        require_clean_tree()
+        output.require_clean_tree()
 
     from repro.experiments.regression import regression_gate
     from repro.pipeline import Workshop
@@ -256,7 +150,7 @@ def select(
     dataset = dataset or chosen.datasets[0]
     names = model_names(models) if models else []
     if publish:
-        require_clean_tree()
+        output.require_clean_tree()
     root = paths.results_dir() if publish else paths.runs_dir()
     from repro.pipeline import Workshop
     from repro.selection import run_baseline_selection, run_selection
@@ -267,20 +161,7 @@ def select(
         typer.echo(f"wrote {path}")
 
 
-@app.command()
-def table3(
-    tier: TierOption = None,
-    dataset: DatasetOption = None,
-    protocol: ProtocolOption = None,
-    data_dir: DataDirOption = None,
-    rows: RowsOption = None,
-    seeds: SeedsOption = None,
-    publish: PublishOption = False,
-) -> None:
-    """Training time until convergence (DTI's Table 3): ten epochs at most, stopped by validation."""
-    from repro.experiments.table3 import table3_runs
-
-    _train(("table3",), table3_runs, tier, dataset, protocol, data_dir, rows, seeds, publish)
+app.command()(training.table3)
 
 
 @app.command()
@@ -297,7 +178,7 @@ def timing(
     chosen = tier_named(tier)
     dataset = dataset or chosen.datasets[0]
     if publish:
-        require_clean_tree()
+        output.require_clean_tree()
     from repro.costs.timing import measure, write_timing
     from repro.pipeline import Workshop
 
@@ -305,7 +186,7 @@ def timing(
     rows = measure(workshop, chosen, dataset, default_protocol(dataset), typer.echo)
     path = write_timing(paths.results_dir() if publish else paths.runs_dir(), chosen, dataset, rows)
     typer.echo(f"wrote {path}")
-    render("timing", own=not publish)
+    output.render("timing", own=not publish)
 
 
 @app.command("bench-attention")
@@ -324,32 +205,10 @@ def bench_baselines(data_dir: DataDirOption = None, publish: PublishOption = Fal
     from repro.reporting.baseline_speed import speed_section
 
     if publish:
-        require_clean_tree()
+        output.require_clean_tree()
     path = run_benchmark(data_dir, paths.results_dir() if publish else paths.runs_dir())
     measured = read_measurement(path)
     typer.echo(f"\n{speed_section(measured.environment, measured.rows)}\n\nwrote {path}")
-
-
-def render(*pages: str, own: bool = True) -> None:
-    """Render pages (all if none is named) from committed and, if wanted, own records."""
-    from repro.reporting import render_all
-
-    runs = paths.runs_dir() if own else None
-    render_all(paths.results_dir(), runs, paths.reports_dir(), list(pages) or None)
-
-
-def require_clean_tree() -> None:
-    """Refuse `--publish` on a dirty tree before anything is trained."""
-    from repro.records.publish import require_clean_tree
-
-    require_clean_tree()
-
-
-def publish_runs(runs: list) -> None:  # type: ignore[type-arg]
-    """Copy finished runs to results/."""
-    from repro.records.publish import publish
-
-    publish(runs, paths.results_dir())
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,15 @@ from repro.methods.sum_model import SumModel
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
 from repro.records.columns import storable
-from repro.records.environment import code_sha256, device_name, environment, git_state
+from repro.records.environment import device_name
 from repro.records.run_id import run_id
-from repro.records.schema import FINISHED, SCHEMA_VERSION
+from repro.records.schema import FINISHED
 from repro.records.store import Run, RunStore, user_store
+from repro.run_record import record_of
 from repro.training.checkpoint import CheckpointFolder
-from repro.training.loop import DivergedError, Progress, Trainer
+from repro.training.loop import DivergedError, Trainer
 from repro.training.seeds import seed_everything
+from repro.training.state import Progress
 from repro.training.task import Task
 
 
@@ -121,7 +122,7 @@ class Workshop:
             trainer.show.event("out of memory")
         saved = None
         if trainer.accelerator.is_main_process:
-            record = self._record(config, resolved, name, status, loaded, task, trainer, progress, metrics)
+            record = record_of(config, resolved, self.device_name, status, task, trainer, progress, metrics)
             saved = self.store.save(record, scores)
             checkpoints.delete()
         trainer.accelerator.wait_for_everyone()
@@ -225,68 +226,10 @@ class Workshop:
             group=loaded.data.interactions.user,
         )
 
-    def _record(
-        self,
-        config: RunConfig,
-        resolved: dict[str, Any],
-        name: str,
-        status: str,
-        loaded: LoadedData,
-        task: Task,
-        trainer: Trainer,
-        progress: Progress,
-        metrics: dict[str, Any],
-    ) -> dict[str, Any]:
-        seconds, trained = trainer.clocks.seconds, config.method.trains
-        is_id = isinstance(config.method, IdMethod)  # reads no tokens; if not trained, then fitted
-        validation = [entry | {"epoch": int(entry["epoch"])} for entry in progress.history]
-        best = progress.best() if progress.history else None
-        data = loaded.data
-        return {
-            "schema": SCHEMA_VERSION,
-            "run_id": name,
-            "status": status,
-            "config": resolved,
-            "metrics": metrics if status == "ok" else {},
-            "validation": validation,
-            "data": {
-                "sha256": data.sha256,
-                "train_targets": task.train.num_targets if trained or is_id else 0,
-                "validation_targets": task.validation.num_targets,
-                "test_targets": task.test.num_targets,
-                "tokens_raw": progress.tokens_raw if trained and not is_id else None,
-                "tokens_padded": progress.tokens_padded if trained and not is_id else None,
-            },
-            "time": {
-                "train_s": seconds.get("train", 0.0) if trained else None,
-                "train_to_best_s": best["train_s"] if best else None,
-                "compile_s": seconds.get("compile"),
-                "eval_s": seconds.get("eval"),
-                "data_s": seconds.get("data", 0.0) if trained else None,
-                "epochs": len(progress.history),
-                "best_epoch": int(best["epoch"]) if best else None,
-            },
-            "memory": {"peak_gib": peak_gib(self.device)},
-            "device": {"name": self.device_name, "count": trainer.accelerator.num_processes},
-            "environment": environment(),
-            "git": git_state(),
-            "code_sha256": code_sha256(),
-        }
-
 
 def is_first_process() -> bool:
     """Under `accelerate launch` one process writes targets and pages; alone, this one does."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def peak_gib(device: torch.device) -> float:
-    """Peak memory: of the CUDA device since the run began, else of this process since it started."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    import resource  # not there on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def run_own_model(

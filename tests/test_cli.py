@@ -15,6 +15,7 @@ from rich.console import Console
 
 from baselines.rates import Rates
 from repro import cli, paths
+from repro.commands import output
 from repro.experiments.tiers import TIERS
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
@@ -69,7 +70,8 @@ def test_table1_trains_renders_and_does_not_train_again(command, own_folders, mo
     assert "synthetic" in page
     records = sorted((own_folders / "runs" / "test" / "synthetic").glob("*/record.json"))
     assert [path.parent.name.rsplit("-", 2)[0] for path in records] == [
-        *("dti-k50-n4", "dti-minus-k50-n4", "rates-4-n4", "rates", "sw-k1-n4", "zero-shot-k1-n4")
+        *("constant", "dti-k50-n4", "dti-minus-k50-n4", "item-rate", "rates-4-n4", "rates"),
+        *("sw-k1-n4", "user-rate", "zero-shot-k1-n4"),
     ]
     times = [path.stat().st_mtime_ns for path in records]
     for model in (SumModel, Rates):
@@ -83,10 +85,11 @@ def test_table1_trains_renders_and_does_not_train_again(command, own_folders, mo
 def test_the_page_is_rendered_after_each_row(command, monkeypatch) -> None:
     done: list[str] = []
     monkeypatch.setattr(Workshop, "run", lambda self, config: done.append(config.method.name))
-    monkeypatch.setattr(cli, "render", lambda *pages: done.append(f"render {' '.join(pages)}"))
+    monkeypatch.setattr(output, "render", lambda *pages: done.append(f"render {' '.join(pages)}"))
     assert command("figure2", *TABLE1[1:], "--rows", "sw,dti-5", "--seeds", "2")[0] == 0
     page = "render table1 figure2"
-    methods = ("rates", "rates-4", "sw", "sw", "dti", "dti")
+    floor = ("rates", "rates-4", "constant", "user-rate", "item-rate")
+    methods = (*floor, "sw", "sw", "dti", "dti")
     assert done == [step for method in methods for step in (method, page)]
 
 
@@ -134,6 +137,7 @@ WRONG = {
     "protocol": ((*TABLE1, "--protocol", "random"), ("dti, rella, per-user",)),
     "no seeds": ((*TABLE1, "--seeds", "0"), ("at least 1",)),
     "negative seeds": ((*TABLE1, "--seeds", "-3"), ("at least 1",)),
+    "no seeds of the baselines": (("baselines", *TABLE1[1:], "--seeds", "0"), ("at least 1",)),
     "no folder": (("table1", "--tier", "test", "--dataset", "ml-1m"), ("ml-1m", "--data-dir")),
     "empty folder": (
         ("table1", "--tier", "test", "--dataset", "ml-1m", "--data-dir", "EMPTY"),
@@ -285,7 +289,7 @@ def test_ctrl_c_without_a_run_is_130_too(command, monkeypatch) -> None:
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "render", interrupted)
+    monkeypatch.setattr(output, "render", interrupted)
     assert command("report")[0] == 130
 
 

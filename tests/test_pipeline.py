@@ -272,7 +272,7 @@ def test_an_own_model_in_the_settings_of_a_tier(monkeypatch, tmp_path) -> None:
     own = BackboneSpec("random:tiny-qwen", tuning="lora")
     runs = run_own_model(own, tier="test", dataset="synthetic", rows="zero-shot,sw")
     methods = [run.record["config"]["method"] for run in runs]
-    assert methods == ["rates", "rates-4", "zero-shot", "sw"]
+    assert methods == ["rates", "rates-4", "constant", "user-rate", "item-rate", "zero-shot", "sw"]
     config = runs[-1].record["config"]
     assert config["tier"] == "test-random-tiny-qwen" and config["tuning"] == "lora"
     assert config["training"]["learning_rate"] == tier_named("test").training.learning_rate

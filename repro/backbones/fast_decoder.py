@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from repro.backbones.attention import sum_attention
 from repro.backbones.flex import attention
-from repro.backbones.layer_parts import cast_once, rotate_halves
+from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.plan import BatchPlan
 
 Tables = tuple[Tensor | None, ...]
@@ -63,7 +63,7 @@ def attend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Attention of one layer over all places; with it queries, rotated and plain keys, and values."""
     query, plain_key, value = _query_key_value(layer.self_attn, cast_once(layer.input_layernorm(hidden)))
-    query, key = (rotate_halves(x, cos, sin).to(value.dtype) for x in (query, plain_key))
+    query, key = (rotate(x, cos, sin).to(value.dtype) for x in (query, plain_key))
     attended = attention(query, key, value, tables, lists, prefix, float(layer.self_attn.scaling))
     return attended, query, key, plain_key, value
 
@@ -98,8 +98,8 @@ def project_for_sums(
         norm = getattr(module, f"{name}_norm", None)
         heads.append(x if norm is None else norm(x))
     query, plain_key, value = heads
-    query = rotate_halves(query, cos.index_select(0, sum_place), sin.index_select(0, sum_place))
-    return query.to(value.dtype), rotate_halves(plain_key, cos, sin).to(value.dtype), plain_key, value
+    query = rotate(query, cos.index_select(0, sum_place), sin.index_select(0, sum_place))
+    return query.to(value.dtype), rotate(plain_key, cos, sin).to(value.dtype), plain_key, value
 
 
 class FastLayers:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -22,8 +21,10 @@ from baselines.method import IdMethod
 from baselines.registry import id_task
 from repro.data import PreparedData, load_prepared, take_subset
 from repro.training.loop import Trainer
+from repro.training.memory import peak_gib
 from repro.training.settings import TrainingSettings
 
+CPU = torch.device("cpu")
 WARM_UP_STEPS = 4
 VALIDATION_TARGETS = 1000  # our loop scores them after the epoch, on a clock of its own
 
@@ -95,7 +96,7 @@ def measure(program: Program, setup: Setup) -> dict[str, Any]:
     data = load_prepared(setup.dataset, setup.protocol, setup.data_dir)
     few = take_subset(data, WARM_UP_STEPS * setup.batch_targets, VALIDATION_TARGETS)
     chosen = take_subset(data, setup.targets, VALIDATION_TARGETS)
-    loaded_gib = peak_gib()
+    loaded_gib = peak_gib(CPU)
     with tempfile.TemporaryDirectory() as scratch:
         folders = [Path(scratch, name) for name in ("few", "chosen")]
         for folder in folders:
@@ -112,14 +113,8 @@ def measure(program: Program, setup: Setup) -> dict[str, Any]:
         "train_s": train_s,
         "targets_per_s": targets / train_s,
         "loaded_gib": loaded_gib,
-        "peak_gib": peak_gib(),
+        "peak_gib": peak_gib(CPU),
     }
-
-
-def peak_gib() -> float:
-    """Largest resident memory of this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def command(name: str, setup: Setup, result: Path) -> list[str]:

@@ -15,7 +15,8 @@ to x where nothing below is trained. W itself is frozen: 2 x. Altogether close t
 **Attention** over p visible pairs, a heads of size d: 4 p a d forward (q k and weight v), twice that
 backward.
 
-**Gradient checkpointing** of a layer runs its forward pass again before its backward pass, up to the last
+**Gradient checkpointing** (of stacks alone, `stack_cost`: the training loop of SW and DTI has none) runs the
+forward pass of every layer that a gradient passes through again before its backward pass, up to the last
 product whose input the backward pass needs: PyTorch stops there (`early_stop`), so the layer's last product
 (down_proj, or with LoRA its B) is not computed again. Without early stop it is: one whole forward pass.
 
@@ -209,24 +210,32 @@ def sum_model_cost(
     * The LM head over the vocabulary at the [SUM]s only, and the two answers' logits once more in fp32 (the
       score; no gradient). `loss="answers"`: the two answers' logits alone.
     * The [SUM] embedding is trained in any case and enters with the first layer, so every layer's input needs
-      a gradient, whatever is frozen.
+      a gradient.
 
     Args:
         counts: of the forward passes together, padding left out.
+        training: without frozen layers and checkpointing, which `SumModel` and the training loop do not have.
+
+    Raises:
+        ConfigError: frozen layers or checkpointing.
     """
+    if training.frozen_layers or training.checkpointing:
+        found = f"frozen_layers={training.frozen_layers}, checkpointing={training.checkpointing}"
+        expected = "no frozen layers and no checkpointing: the training loop of SW and DTI has neither"
+        fix = "leave both out; `stack_cost` counts them for plain layers"
+        raise ConfigError("training of a [SUM] method", found, expected, fix)
     lora = training.tuning == "lora"
     everything = counts.text + counts.sums
     works: list[Work] = []
     for number in range(arch.layers):
         last = number == arch.layers - 1
-        tuned = number >= training.frozen_layers
         run = LayerRun(
             tokens=everything,
             queries=counts.sums if last else everything,
             pairs=counts.sum_pairs + (0 if last else counts.text_pairs),
             input_grad=True,
-            trained=tuned and not lora,
-            rank=training.rank if tuned and lora else 0,
+            trained=not lora,
+            rank=training.rank if lora else 0,
         )
         works += layer_works(arch, run, training)
         if reset == "all" or (reset == "last" and last):

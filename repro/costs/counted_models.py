@@ -180,8 +180,15 @@ class StackCounter:
 
 
 def kept_bytes(shape: Shape, training: Training, tokens: int, dtype: torch.dtype) -> int:
-    """Bytes that autograd keeps of all layers over one sequence of so many tokens, on the meta device."""
+    """Bytes that autograd keeps of all layers over one sequence of so many tokens, on the meta device.
+
+    Args:
+        dtype: of weights and activations; LoRA's adapters are fp32 in any case, as they are trained.
+    """
     stack = build_stack(shape, training, int(shape.arguments["hidden_size"]), False).train().to(dtype)
+    for name, module in stack.named_modules():
+        if "lora_" in name:
+            module.float()
     vectors = torch.empty(tokens, int(shape.arguments["hidden_size"]), device="meta", dtype=dtype)
     pooled = torch.zeros(1, 1, dtype=torch.int64, device="meta")
     kept = _Kept(stack)

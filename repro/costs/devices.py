@@ -14,7 +14,7 @@ class Device:
         key: as the command line and pages name it.
         title: as sold.
         bf16_flops: peak of dense bf16 matrix products, FLOP/s (half of the figure "with sparsity").
-        memory_gib: of the smallest version sold, in GiB (its GB as printed: 80 GB = 74.5 GiB).
+        memory_gib: in GiB (its GB as printed: 80 GB = 74.5 GiB).
         source: where both figures are printed.
         pattern: matches the name that the driver reports.
     """
@@ -39,7 +39,8 @@ _H200 = "NVIDIA H200 Tensor Core GPU data sheet (BF16 Tensor Core, halved: print
 DEVICES: dict[str, Device] = {
     device.key: device
     for device in (
-        Device("a100", "A100 80 GB", 312e12, _gib(80), _A100, r"\bA100\b"),
+        Device("a100", "A100 80 GB", 312e12, _gib(80), _A100, r"\bA100[ -](SXM4-)?80GB\b"),
+        Device("a100-40", "A100 40 GB", 312e12, _gib(40), _A100, r"\bA100-(SXM4|PCIE)-40GB\b"),
         Device("h100-pcie", "H100 PCIe 80 GB", 756e12, _gib(80), _H100, r"\bH100 PCIe\b"),
         Device("h100-nvl", "H100 NVL 94 GB", 835e12, _gib(94), _H100, r"\bH100 NVL\b"),
         Device("h100", "H100 SXM 80 GB", 989e12, _gib(80), _H100, r"\bH100 (SXM|80GB HBM3)"),
@@ -47,15 +48,22 @@ DEVICES: dict[str, Device] = {
     )
 }
 
+# A slice (MIG) or a share (vGPU, e.g. "GRID A100-10C", "NVIDIA H200-141C") does not have the board's peak.
+_PART_OF_A_BOARD = re.compile(r"\bMIG\b|\bGRID\b|\bvGPU\b|-\d+[ABCQ]\b", re.IGNORECASE)
+
 
 def device_of(name: str) -> Device | None:
     """The device that a driver's name means, or None: an unknown one is never taken for another.
+
+    A slice or a share of a board (MIG, vGPU) is None too: its peak is not the board's.
 
     Args:
         name: a key of DEVICES, or a name such as "NVIDIA H100 80GB HBM3".
     """
     if name in DEVICES:
         return DEVICES[name]
+    if _PART_OF_A_BOARD.search(name):
+        return None
     return next((each for each in DEVICES.values() if re.search(each.pattern, name)), None)
 
 

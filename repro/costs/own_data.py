@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from repro.costs.projection import (
     MICRO_BATCH_TOKENS,
     PRICES,
     Mfu,
+    check_tokens,
     device_named,
     gpu_hours,
     measured_mfu,
@@ -71,8 +73,8 @@ def project_cost(
     """Bills of the sliding window (`sw`) and of DTI without its fixes (`dti`), which move costs by under 1 %.
 
     Args:
-        device: key or name of a listed device. mfu: None takes the nearest measurement in `timing`, else an
-            assumed value. price: US dollars per GPU-hour; None takes an assumed one.
+        device: key or name of a listed device. mfu: None takes the nearest measurement on it in `timing`,
+            else an assumed value. price: US dollars per GPU-hour; None takes an assumed one.
         timing: rows of `results/timing`.
 
     Raises:
@@ -80,14 +82,15 @@ def project_cost(
         BackboneError: the backbone is not found or not of the Llama pattern.
     """
     check_sizes(work.n, work.k)
-    need(work.epochs > 0, "epochs", work.epochs, "a positive number")
+    need(0 < work.epochs < math.inf, "epochs", work.epochs, "a positive number")
+    check_tokens(work.tokens)
     chosen, arch = device_named(device), architecture_of(work.backbone)
     rate = PRICES[chosen.key] if price is None else price
-    need(rate >= 0, "price", rate, "zero or more US dollars per GPU-hour")
+    need(0 <= rate < math.inf, "price", rate, "zero or more US dollars per GPU-hour")
     kept = _kept_bytes_per_token(arch, work.training)
     bills = {}
     for method, k in (("sw", 1), ("dti", work.k)):
-        length = INSTRUCTION_TOKENS + round((work.n + k) * work.tokens)
+        length = INSTRUCTION_TOKENS + math.ceil((work.n + k) * work.tokens)
         arch.check_length(length, f"prompt of n = {work.n}, k = {k}, {work.tokens:g} tokens per interaction")
         counts = uniform_counts(work.n, k, work.tokens, INSTRUCTION_TOKENS, work.targets)
         cost: Cost = sum_model_cost(arch, counts, work.training)
@@ -95,7 +98,7 @@ def project_cost(
         used = (
             Mfu(mfu, "given")
             if mfu is not None
-            else measured_mfu(timing, name, work.training.tuning, method, k)
+            else measured_mfu(timing, chosen, name, work.training.tuning, method, k)
         )
         flops = cost.train * work.epochs
         hours = gpu_hours(flops, chosen, used.value)
@@ -112,7 +115,7 @@ def project_cost(
 
 
 def _kept_bytes_per_token(arch: Architecture, training: Training) -> float:
-    """What autograd keeps per token of all layers, counted on the meta device."""
+    """What autograd keeps per token of all layers, counted on the meta device in `counted_dtype`."""
     import torch
 
     from repro.backbones.shapes import Shape
@@ -124,10 +127,18 @@ def _kept_bytes_per_token(arch: Architecture, training: Training) -> float:
         "num_key_value_heads": arch.kv_heads, "head_dim": arch.head_dim,
         "max_position_embeddings": arch.positions, "tie_word_embeddings": arch.tied,
     }  # fmt: skip
-    dtype = torch.bfloat16 if training.tuning == "lora" else torch.float32
-    return (
-        kept_bytes(Shape("own", "llama", arguments), training, MICRO_BATCH_TOKENS, dtype) / MICRO_BATCH_TOKENS
-    )
+    dtype = getattr(torch, counted_dtype(training))
+    total = kept_bytes(Shape("own", "llama", arguments), training, MICRO_BATCH_TOKENS, dtype)
+    return total / MICRO_BATCH_TOKENS
+
+
+def counted_dtype(training: Training) -> str:
+    """Number format that memory is counted in.
+
+    float32 for full fine-tuning, though a GPU trains it under bf16 autocast: the meta device has no autocast.
+    Autocast keeps the inputs of products in half as many bytes and a bf16 copy of the weights besides.
+    """
+    return "bfloat16" if training.tuning == "lora" else "float32"
 
 
 def cost_table(work: Workload, device: str, gpus: int, bills: Mapping[str, Bill]) -> str:
@@ -152,6 +163,8 @@ def cost_table(work: Workload, device: str, gpus: int, bills: Mapping[str, Bill]
         f"Projected, not measured: {count(work.targets)} targets, {work.epochs:g} epochs, {work.backbone}, "
         f"{work.training.tuning}, n = {work.n}, {work.tokens:g} tokens per interaction, {chosen.title} "
         f"({chosen.bf16_flops / 1e12:g} TFLOP/s bf16).\nEquation 3 of DTI: {equation_3(work.n, work.k):.2f}; "
-        f"token limit: {token_limit(work.n, work.k):.2f}.\n\n"
+        f"token limit: {token_limit(work.n, work.k):.2f}.\n"
+        f"Memory: {MICRO_BATCH_TOKENS:,} tokens at a time, {counted_dtype(work.training)} activations, no "
+        "checkpointing.\n\n"
     )
     return head + table(headers, lines)

@@ -20,6 +20,7 @@ from repro.errors import ConfigError
 DEFAULT_MFU = 0.40  # assumed where nothing was measured
 PRICES = {
     "a100": 1.80,
+    "a100-40": 1.30,
     "h100-pcie": 2.40,
     "h100-nvl": 2.60,
     "h100": 3.00,
@@ -34,6 +35,7 @@ PAPER_TOKENS = (
 PAPER_EPOCHS = 10  # DTI, appendix: at most
 TRAIN_SHARE = 0.8  # of the samples: split 8:1:1
 BAHE_SAMPLES_PER_DAY, BAHE_GPUS = 50_000_000, 8  # BAHE, abstract
+BAHE_RANK, BAHE_BATCH = 64, 16  # BAHE, training settings: LoRA's rank, samples per step
 
 
 @dataclass(frozen=True)
@@ -44,35 +46,46 @@ class Mfu:
     source: str
 
 
-def measured_mfu(rows: Sequence[Mapping[str, Any]], backbone: str, tuning: str, method: str, k: int) -> Mfu:
+def measured_mfu(
+    rows: Sequence[Mapping[str, Any]], device: Device, backbone: str, tuning: str, method: str, k: int
+) -> Mfu:
     """MFU of the timing rows closest to a run, or `DEFAULT_MFU` where none has an MFU.
 
-    Same backbone and tuning; then the same method, where there is one; then the nearest k; the median of
-    repeats on one device.
+    Same device, backbone and tuning; then the same method, where there is one; then the nearest k; the
+    median of all rows that remain.
 
     Args:
-        rows: of `results/timing`. backbone: part of the rows' backbone, e.g. `llama-3.1-8b`.
+        rows: of `results/timing`. device: that the hours are for; another's MFU is never taken.
+        backbone: part of the rows' backbone, e.g. `llama-3.1-8b`.
     """
     usable = [
         row
         for row in rows
-        if isinstance(row["mfu"], float) and backbone in row["backbone"].lower() and row["tuning"] == tuning
+        if isinstance(row["mfu"], float)
+        and device_of(row["device"]) is device
+        and backbone in row["backbone"].lower()
+        and row["tuning"] == tuning
     ]
     usable = [row for row in usable if row["method"] == method] or usable
     if not usable:
         return Mfu(DEFAULT_MFU, "assumed, none measured")
     distance = min(abs((row["k"] or 1) - k) for row in usable)
     chosen = [row for row in usable if abs((row["k"] or 1) - k) == distance]
-    device = sorted({row["device"] for row in chosen})[0]
-    chosen = [row for row in chosen if row["device"] == device]
     value = statistics.median(row["mfu"] for row in chosen)
-    return Mfu(value, f"measured on {device}, {chosen[0]['method']}, k = {chosen[0]['k'] or 1}")
+    names = ", ".join(sorted({row["device"] for row in chosen}))
+    return Mfu(value, f"measured on {names}, {chosen[0]['method']}, k = {chosen[0]['k'] or 1}")
 
 
 def need(good: bool, what: str, found: object, expected: str) -> None:
     """Raises ConfigError unless `good`."""
     if not good:
         raise ConfigError(what, str(found), expected, "choose another value")
+
+
+def check_tokens(tokens: float) -> float:
+    """Tokens of one interaction; raises ConfigError below 2 (a text and its answer), NaN and infinity too."""
+    need(2 <= tokens < math.inf, "tokens per interaction", tokens, "at least 2: a text and its answer")
+    return tokens
 
 
 def device_named(name: str) -> Device:
@@ -124,22 +137,53 @@ def memory_gib(arch: Architecture, training: Training, kept_bytes_per_token: flo
     return (2 * frozen + OPTIMISER_BYTES * trained + kept_bytes_per_token * tokens) / 2**30
 
 
+def lora_kept_bytes_per_token(arch: Architecture, rank: int, layers: int) -> int:
+    """What autograd keeps per token of eager layers with LoRA, bf16 with fp32 adapters and no autocast.
+
+    Per layer, in bytes: each norm's fp32 input (4 H) and fp32 scale (4); the fp32 copies that the seven
+    adapters make of their inputs (q, k, v, gate and up 4 H each, o 4 Q, down 4 I) and the fp32 inputs of
+    their second matrices (7 x 4 r); rotated queries (2 Q), keys and values (2 K each), in the MLP the gate
+    before and after its activation and up's output (2 I each).
+
+    Args:
+        layers: that are trained; frozen ones below them keep nothing. The shared rotary tables are left out.
+    """
+    query, key = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
+    layer = 28 * arch.hidden + 10 * arch.intermediate + 6 * query + 4 * key + 28 * rank + 8
+    return layers * layer
+
+
+def checkpointed_bytes_per_token(arch: Architecture, kept_bytes_per_token: float, value_bytes: int) -> float:
+    """What autograd keeps per token at most where every layer is checkpointed.
+
+    Each layer keeps its input alone; while one layer's backward pass runs, everything of that layer is there
+    besides.
+
+    Args:
+        kept_bytes_per_token: of all layers without checkpointing.
+        value_bytes: of one number of a layer's input, 2 for bf16.
+    """
+    return value_bytes * arch.hidden * arch.layers + kept_bytes_per_token / arch.layers
+
+
 def uniform_counts(n: int, k: int, interaction_tokens: float, instruction: int, targets: int) -> SumCounts:
     """Counts of an epoch of streaming prompts whose interactions all have the same length and whose users all
     have n interactions before their first target; k = 1 is the sliding window.
 
-    The instruction stands in every prompt and is seen by every query. Lengths are rounded to whole tokens.
+    The instruction stands in every prompt and is seen by every query. A length may be a mean, and so a
+    fraction: the formulas hold for it as they stand (the spread of lengths adds a little attention, which is
+    left out); only the totals are rounded up.
 
     Raises:
         ConfigError: n or k below 1, fewer than 2 tokens per interaction (text and answer), no target.
     """
     check_sizes(n, k)
-    length = round(interaction_tokens)
-    need(length >= 2, "tokens per interaction", interaction_tokens, "at least 2: a text and its answer")
+    length = check_tokens(interaction_tokens)
     need(targets >= 1, "targets", targets, "at least 1")
     prompts = targets / k
     text = (n + k) * length - 1  # the last target's answer is left out
-    pairs = sum(length * min(j, n) * length + causal_pairs([length]) for j in range(n + k))
+    own = length * (length + 1) / 2
+    pairs = sum(length * min(j, n) * length + own for j in range(n + k))
     pairs -= n * length + length  # of that answer
     pairs += instruction * text + causal_pairs([instruction])
     of_sums = k * (n * length + length - 1 + 1 + instruction)

@@ -7,7 +7,7 @@ into chunks; the whole of ML-1M's sliding-window prompts (n = 20) takes seconds 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,21 @@ def visible_pairs(batch: PackedBatch) -> tuple[int, int]:
     text = int(seen[: batch.num_text].sum()) + prefix * (batch.num_text - batch.num_prefix)
     sums = int(seen[padded_text : padded_text + batch.num_sums].sum()) + (1 + prefix) * batch.num_sums
     return text, sums
+
+
+def sum_counts(batches: SumBatches, parts: Iterable[np.ndarray]) -> SumCounts:
+    """Tokens and visible pairs of some forward passes, by packing each: any prompt format, a few batches.
+
+    Args:
+        parts: row numbers of each forward pass.
+    """
+    text = sums = text_pairs = sum_pairs = 0
+    for part in parts:
+        packed = pack_rows(batches.source, batches.rows, part)
+        of_text, of_sums = visible_pairs(packed)
+        text, sums = text + packed.num_text, sums + packed.num_sums
+        text_pairs, sum_pairs = text_pairs + of_text, sum_pairs + of_sums
+    return SumCounts(text, sums, text_pairs, sum_pairs)
 
 
 def count_prompts(batches: SumBatches, raw_lengths: np.ndarray) -> PromptCounts:

@@ -52,7 +52,7 @@ def k_sweep(
         arch, training = architecture_of(f"random:{shape}"), Training(tuning)
         for cell, counts in counted:
             arch.check_length(counts.longest, f"{shape}, longest prompt of n = {cell.n}, k = {cell.k}")
-        dtype = "bfloat16" if tuning == "lora" else "float32"  # how the project trains them
+        dtype = "bfloat16" if tuning == "lora" else "float32"  # as loaded; autocast is not in it
         counter = SumModelCounter(BackboneSpec(f"random:{shape}", tuning=tuning, dtype=dtype))
         sw: dict[tuple[int, str], Row] = {}
         for cell, counts in counted:

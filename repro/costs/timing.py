@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from repro.backbones.loading import Backbone, load_backbone
 from repro.backbones.shapes import SHAPES
 from repro.backbones.spec import RANDOM_PREFIX, BackboneSpec
+from repro.costs.architecture import architecture_from
+from repro.costs.closed_form import Cost, Training, sum_model_cost
 from repro.costs.devices import mfu
+from repro.costs.prompt_counts import sum_counts
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData
 from repro.experiments.run_config import Tier
 from repro.methods.dti import dti_tuned
@@ -30,13 +32,14 @@ from repro.methods.method import SumMethod
 from repro.methods.sliding_window import sliding_window
 from repro.methods.sum_batches import SumBatches, batches_of
 from repro.methods.sum_model import SumModel
-from repro.pipeline import Workshop, peak_gib
+from repro.pipeline import Workshop
 from repro.prompts.batching import epoch_order
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
 from repro.records.environment import environment
 from repro.records.measurements import write_measurement
 from repro.training.loop import Trainer
+from repro.training.memory import peak_gib
 from repro.training.task import Task
 
 KS = (1, 5, 10, 20, 30, 40, 50, 100)
@@ -157,11 +160,13 @@ def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -
     keys = (task.train.epoch(0, 0) * (plan.warm + plan.steps))[: plan.warm + plan.steps]
     trainer = Trainer(task, replace(tier.training, max_epochs=1), 0, None, "timing")
     fixed = _fixed(tier, method, keys[plan.warm :])
+    assert isinstance(task.train, SumBatches)
+    cost = step_cost(tier, method, loaded.backbone, task.train, keys[plan.warm :])
     try:
         trainer.warm_up(evaluation=False)
         trainer.train_on(keys[: plan.warm])
         rows = [
-            fixed | {"repeat": repeat} | _speed(trainer, keys[plan.warm :], loaded.device)
+            fixed | {"repeat": repeat} | _speed(trainer, keys[plan.warm :], loaded.device, cost.train)
             for repeat in range(plan.repeats)
         ]
     except torch.OutOfMemoryError:
@@ -174,8 +179,8 @@ def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -
     return [row | {"compile_s": row.get("compile_s", trainer.clocks.seconds.get("compile"))} for row in rows]
 
 
-def _speed(trainer: Trainer, keys: list[Any], device: torch.device) -> dict[str, Any]:
-    """Train on the batches once and divide."""
+def _speed(trainer: Trainer, keys: list[Any], device: torch.device, flops: int) -> dict[str, Any]:
+    """Train on the batches once and divide; `flops` is what they cost together."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     progress = trainer.progress
@@ -184,21 +189,32 @@ def _speed(trainer: Trainer, keys: list[Any], device: torch.device) -> dict[str,
     trainer.train_on(keys)
     seconds = trainer.clocks["train"] + trainer.clocks["data"] - seconds
     tokens, targets = progress.tokens_raw - tokens, progress.targets - targets
-    flops = flops_per_token(trainer.task.model) * tokens / seconds
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "tokens_per_s": tokens / seconds,
         "targets_per_s": targets / seconds,
         "step_ms": 1e3 * seconds / len(keys),
         "peak_gib": peak_gib(device),
-        "mfu": mfu(flops, name, trainer.accelerator.num_processes),
+        "mfu": mfu(flops / seconds, name, trainer.accelerator.num_processes),
     }
 
 
-def flops_per_token(model: nn.Module) -> float:
-    """6 FLOPs per weight of the layers' matrices, 4 per fixed one (LoRA); attention and head left out."""
-    layers = [(n, p) for n, p in model.named_parameters() if ".layers." in n and p.ndim == 2]
-    return float(sum((6 if p.requires_grad else 4) * p.numel() for _, p in layers))
+def step_cost(
+    tier: Tier, method: SumMethod, backbone: Backbone, batches: SumBatches, keys: Sequence[np.ndarray]
+) -> Cost:
+    """Closed-form FLOPs of training on these batches once: what MFU is a share by.
+
+    The same count as the projection's (visible pairs, LM head, no padding), so that its hours undo this
+    MFU; not the "6 P" (LoRA: "4 P") per token of other people's MFUs, which leaves attention and head out.
+    """
+    spec, reset = tier.backbone, method.fixes.reset
+    return sum_model_cost(
+        architecture_from(backbone.config.to_dict()),
+        sum_counts(batches, keys),
+        Training(spec.tuning, spec.lora_rank, spec.train_embeddings),
+        None if reset is None else reset.layers,
+        tier.loss,
+    )
 
 
 def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> Task:

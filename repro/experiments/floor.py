@@ -17,6 +17,6 @@ def with_floor(runs_of: Runs) -> Runs:
 
         from repro.experiments.baselines import baseline_runs  # imports torch
 
-        return [*baseline_runs(tier, dataset, protocol, "rates,rates-recent", seeds), *own]
+        return [*baseline_runs(tier, dataset, protocol, "floor", seeds), *own]
 
     return runs

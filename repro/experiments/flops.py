@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from repro.backbones.fix_settings import Fixes
+from repro.costs import projection
 from repro.methods.dti import dti, dti_minus
 from repro.methods.method import SumMethod
 from repro.methods.sliding_window import sliding_window
@@ -20,11 +21,11 @@ HISTORIES = (20, 30)  # past interactions that DIN and SASRec read
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16_384)
 LENGTH_BACKBONES = ("smollm2-135m", "qwen2.5-1.5b")
-LENGTH_SAMPLES = 16  # the BAHE paper's batch size
+LENGTH_SAMPLES = projection.BAHE_BATCH
 TOKENS_PER_BEHAVIOUR = 16
 USER_SEQUENCES = 4  # of behaviours, read separately
 LAYER_CUT = 0.5
-BAHE_RANK = 64
+BAHE_RANK = projection.BAHE_RANK
 
 
 @dataclass(frozen=True)

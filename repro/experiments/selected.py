@@ -19,7 +19,7 @@ _CPU = {
     "dti": Selected(4e-4, 0.01),
     "dti-tuned": Selected(4e-4),
 }
-# Not searched yet: one common value, from a trial with another program.
+# Not searched yet, so no trials are in `results/selection/`: one common value for all families.
 _GPU = {
     "sw": Selected(2e-4),
     "dti-minus": Selected(2e-4),

@@ -18,7 +18,8 @@ from repro.records.columns import Targets, anonymous_groups
 from repro.records.measurements import ROWS, read_measurement
 from repro.records.schema import OK
 from repro.records.store import Run
-from repro.regression.findings import Finding, Verdict
+from repro.regression.findings import Finding, Verdict, exact
+from repro.regression.floor import FLOOR_TOLERANCE, floor_problems, method_of
 from repro.regression.references import read_reference
 from repro.regression.tolerance import ROUNDING
 from repro.reporting.inputs import COMMITTED, load_inputs
@@ -53,9 +54,10 @@ def check_committed(results: Path, published: Path, data_dir: Path | None) -> It
         return
     runs = inputs.runs[COMMITTED]
     problems = [problem for run in runs for problem in run_problems(run)]
-    yield _exact("committed records, metrics and counts", len(runs), problems)
+    yield exact("committed records, metrics and counts", f"{len(runs)} files", problems)
     yield from _check_data(runs, inputs.statistics[COMMITTED], data_dir)
-    yield _exact("committed measurements and references", *_measurement_problems(results))
+    number, problems = _measurement_problems(results)
+    yield exact("committed measurements and references", f"{number} files", problems)
 
 
 def run_problems(run: Run) -> list[str]:
@@ -97,7 +99,8 @@ def prepare_again(dataset: str, protocol: str, min_context: int, data_dir: Path 
 
 
 def _check_data(runs: list[Run], rows: list[dict[str, Any]], data_dir: Path | None) -> Iterator[Finding]:
-    """One line per data set and protocol: checksum, counts and test targets of every tier's share of it."""
+    """Per data set and protocol a line for checksum, counts and test targets of every tier's share of it, and
+    one for its floor, fitted again."""
     groups: dict[tuple[str, str], dict[DataKey, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         config = run.record["config"]
@@ -113,11 +116,18 @@ def _check_data(runs: list[Run], rows: list[dict[str, Any]], data_dir: Path | No
             continue
         keys = groups.get((dataset, protocol), {})
         try:
-            problems = _data_problems(dataset, protocol, keys, statistics.get((dataset, protocol)), data_dir)
+            problems, floor = _data_problems(
+                dataset, protocol, keys, statistics.get((dataset, protocol)), data_dir
+            )
         except ReproError as error:
             yield Finding(metric, Verdict.NOT_RUN, note=str(error))
             continue
-        yield _exact(metric, sum(map(len, keys.values())), problems)
+        here = [run for each in keys.values() for run in each]
+        yield exact(metric, f"{len(here)} files", problems)
+        fitted = [run for run in here if method_of(run)]
+        if fitted:
+            slip = f"{FLOOR_TOLERANCE:.0e} of a score"
+            yield exact(f"floor of {dataset}, protocol {protocol}", f"{len(fitted)} files", floor, slip)
 
 
 def _data_problems(
@@ -126,8 +136,9 @@ def _data_problems(
     keys: Mapping[DataKey, list[Run]],
     statistics: Mapping[str, Any] | None,
     data_dir: Path | None,
-) -> list[str]:
-    problems = []
+) -> tuple[list[str], list[str]]:
+    """What is wrong with checksums, counts and targets, and with the scores of the floor."""
+    problems, floor = [], []
     if statistics is not None:
         data = prepare_again(dataset, protocol, 5, data_dir)
         counts = {f"{name}_targets": len(data.targets(split)) for split, name in enumerate(SPLIT_NAMES)}
@@ -147,13 +158,21 @@ def _data_problems(
                 problems.append(f"{run.path}: data.sha256 is not that of the source files")
             for split, name in enumerate(SPLIT_NAMES):
                 count, found = len(data.targets(split)), recorded[f"{name}_targets"]
-                if found != count and not (split == TRAIN and found == 0):  # 0: nothing was trained
+                if found != count and not (split == TRAIN and found == 0 and is_untrained(run)):
                     problems.append(
                         f"{run.path}: data.{name}_targets is {found}, the source files give {count}"
                     )
             if run.status == OK and not run.targets().same_as(expected):
                 problems.append(f"{run.targets_path}: not the test targets of the source files")
-    return problems
+            if method_of(run):
+                floor += floor_problems(run, data)
+    return problems, floor
+
+
+def is_untrained(run: Run) -> bool:
+    """Whether a run is that of a language model as it was loaded: only such a one has no training targets."""
+    config, time = run.record["config"], run.record["time"]
+    return config["backbone"] is not None and config["training"] is None and time["epochs"] == 0
 
 
 def targets_of(full: PreparedData, data: PreparedData) -> Targets:
@@ -184,10 +203,3 @@ def _measurement_problems(results: Path) -> tuple[int, list[str]]:
         except ReproError as error:
             problems.append(str(error))
     return len(files), problems
-
-
-def _exact(metric: str, number: int, problems: list[str]) -> Finding:
-    """A line for checks that allow no difference."""
-    verdict = Verdict.DIFFERS if problems else Verdict.MATCH
-    new = f"{len(problems)} differ" if problems else "all match"
-    return Finding(metric, verdict, spread=f"{number} files", new=new, slip="any", note="\n  ".join(problems))

@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     WITHIN_NOISE = "within seed noise"  # not equal, but as far off as another seed may be
     WORSE = "worse"
     TOO_GOOD = "too good"  # fails as well: the task has become another one
+    MOVED = "moved"  # by less than a seed, but on the reference's own kind of machine and versions
     DIFFERS = "differs"  # of values that no seed moves: checksums, counts, untrained scores, pages
     NOT_RUN = "not run"  # no reference, a stale one, or the run failed
     NOT_CHECKED = "not checked"  # cannot be decided here; does not fail, but is always shown
@@ -49,6 +50,13 @@ class Finding:
     def passes(self) -> bool:
         """Whether the gate may stay open."""
         return self.verdict in PASSING
+
+
+def exact(metric: str, checked: str, problems: list[str], slip: str = "any") -> Finding:
+    """The line of a check that allows no difference, or none above `slip`; `checked`: how many of what."""
+    verdict = Verdict.DIFFERS if problems else Verdict.MATCH
+    new = f"{len(problems)} differ" if problems else "all match"
+    return Finding(metric, verdict, spread=checked, new=new, slip=slip, note="\n  ".join(problems))
 
 
 HEADER = ("metric", "reference mean", "reference range", "new value", "visible slip", "verdict")

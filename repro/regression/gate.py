@@ -14,10 +14,12 @@ from repro import paths
 from repro.errors import ReproError
 from repro.pipeline import Workshop
 from repro.regression.committed import check_committed
-from repro.regression.findings import Finding, Verdict
+from repro.regression.findings import Finding, Verdict, exact
+from repro.regression.flops import check_flops
 from repro.regression.prompts import PromptProbe, compare_prompts, prompt_state
-from repro.regression.references import PROMPTS, read_reference, write_reference
-from repro.regression.retraining import METRICS, UPDATE, Configs, retrain, train_reference
+from repro.regression.references import PROMPTS, SCORES, UPDATE, read_reference, write_reference
+from repro.regression.retraining import METRICS, Configs, retrain, train_reference
+from repro.regression.score_list import check_score_list, list_problems, score_checksums
 from repro.reporting import check as check_pages
 from repro.reporting.formatting import ABSENT, bounds, score, signed
 
@@ -54,14 +56,10 @@ class Gate:
     def check(self, workshop: Workshop) -> Iterator[Finding]:
         """Everything, line by line; a part that cannot run is a line that fails."""
         yield from check_committed(self.results, self.published, self.data_dir)
+        yield from check_score_list(self.results)
+        yield from check_flops(self.results, self.data_dir)
         differences = check_pages(self.results, None, self.reports)
-        yield Finding(
-            "pages against records",
-            Verdict.DIFFERS if differences else Verdict.MATCH,
-            new=f"{len(differences)} differ" if differences else "all match",
-            slip="any",
-            note="\n  ".join(differences),
-        )
+        yield exact("pages against records", ABSENT, differences)
         yield from self._prompts(workshop)
         for name, configs in self.rows.items():
             try:
@@ -96,6 +94,10 @@ class Gate:
         else:
             yield from (f"{f.metric}: {f.verdict}, {f.new}" for f in compare_prompts(before, state))
         write_reference(self.references, PROMPTS, state)
+        listed = (_readable(self.references, SCORES) or {"scores": {}})["scores"]
+        checksums = score_checksums(self.results)
+        yield f"{SCORES}: {len(checksums)} runs, {len(list_problems(listed, checksums))} new, gone or changed"
+        write_reference(self.references, SCORES, {"scores": checksums})
         for name, configs in self.rows.items():
             before = _readable(self.references, name)
             after = write_reference(self.references, name, train_reference(configs(self.seeds), workshop))

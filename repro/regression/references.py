@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from repro.errors import StorageError
+from repro.errors import RecordError, StorageError
 from repro.records.atomic import json_bytes, write_file
 from repro.records.environment import environment, git_state
 from repro.records.schema import (
@@ -24,7 +25,12 @@ from repro.records.schema import (
     validate,
 )
 
-PROMPTS = "prompts"
+PROMPTS, SCORES = "prompts", "scores"
+UPDATE = "run nox -s regression -- --update"
+PROCESSOR_KEYS = (  # of /proc/cpuinfo; the last three on ARM
+    "vendor_id", "cpu family", "model", "model name", "stepping", "flags",
+    "CPU implementer", "CPU part", "Features",
+)  # fmt: skip
 MIN_RUNS = 5
 
 
@@ -58,11 +64,43 @@ class PromptReference(Section):
     scores: dict[str, list[float]]  # log-odds of the untrained model on fixed prompts, by prompt format
 
 
+class ScoresReference(Section):
+    """`scores.json`: which scores are committed."""
+
+    environment: Environment
+    git: Git
+    scores: dict[str, Sha256]  # of the score column, by run id
+
+
+def machine() -> dict[str, str | None]:
+    """Versions, and the kind of processor: what must be equal for the same numbers to the last digit."""
+    return environment() | {"processor": processor_fingerprint()}
+
+
+def processor_fingerprint(told_by: Path = Path("/proc/cpuinfo")) -> str | None:
+    """sha256 of the model and instruction sets of the first processor; None where the system does not tell.
+
+    A processor's name is not enough: a virtual machine may give a general one, and hide instruction sets,
+    which decide the kernels that torch runs and so the order of its sums.
+    """
+    try:
+        lines = told_by.read_text().splitlines()
+    except OSError:
+        return None
+    told: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        told.setdefault(key.strip(), " ".join(sorted(value.split())))
+    found = [f"{key}: {told[key]}" for key in PROCESSOR_KEYS if key in told]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest() if found else None
+
+
 def read_reference(folder: Path, name: str) -> dict[str, Any] | None:
     """Content of a reference file, or None where there is none.
 
     Raises:
-        RecordError: damaged, or not of its schema. StorageError: cannot be read.
+        RecordError: damaged, not of its schema, or made by sources that no commit holds.
+        StorageError: cannot be read.
     """
     path = folder / f"{name}.json"
     try:
@@ -72,6 +110,10 @@ def read_reference(folder: Path, name: str) -> dict[str, Any] | None:
     except OSError as error:
         raise StorageError(path, error.strerror or str(error), "a readable file", "check the path") from error
     validate(_model(name), content, path)
+    git = content["git"]
+    if git["sha"] is None or git["dirty"] is not False:
+        found = f"sha {git['sha']}, dirty {git['dirty']}"
+        raise RecordError(f"{path}, field git", found, "the commit that made it, unchanged", UPDATE)
     return content
 
 
@@ -82,11 +124,12 @@ def write_reference(folder: Path, name: str, content: Mapping[str, Any]) -> dict
         RecordError: not of its schema. StorageError: cannot be written.
     """
     path = folder / f"{name}.json"
-    whole = {"environment": environment(), "git": git_state(), **content}
+    whole = {"environment": machine(), "git": git_state(), **content}
     validate(_model(name), whole, path)
     write_file(path, json_bytes(whole))
     return whole
 
 
 def _model(name: str) -> type[Section]:
-    return PromptReference if name == PROMPTS else RetrainedReference
+    models: dict[str, type[Section]] = {PROMPTS: PromptReference, SCORES: ScoresReference}
+    return models.get(name, RetrainedReference)

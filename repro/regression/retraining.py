@@ -15,18 +15,17 @@ import torch
 from repro.errors import ReproError
 from repro.experiments.run_config import RunConfig
 from repro.pipeline import Workshop
-from repro.records.environment import environment
 from repro.records.schema import OK
 from repro.records.store import Run, RunStore
 from repro.regression.committed import run_problems
 from repro.regression.findings import Finding, Verdict
+from repro.regression.references import UPDATE, machine
 from repro.regression.tolerance import judge
 from repro.reporting.cells import flatten
 
 Configs = Callable[[int], Sequence[RunConfig]]  # number of seeds -> one run per seed, 0 first
 THREADS = 2
 METRICS = {"auc": "AUC", "log_loss": "log loss"}
-UPDATE = "run nox -s regression -- --update"
 
 
 def retrain(
@@ -57,7 +56,9 @@ def retrain(
         findings.append(judge(f"{name}, {title}", metric, values, config.seed, run[metric]))
     if problems:
         findings.append(Finding(f"{name}, record", Verdict.DIFFERS, slip="any", note="; ".join(problems)))
-    return [_with_hint(finding, reference, workshop) for finding in findings]
+    if same_kind_of_machine(reference, workshop):
+        findings = [_moved(finding) for finding in findings]
+    return findings
 
 
 def train_reference(configs: Sequence[RunConfig], workshop: Workshop) -> dict[str, Any]:
@@ -110,7 +111,19 @@ def stale_reason(reference: Mapping[str, Any], config: RunConfig) -> str:
     changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
     if any(key.startswith("numerics.") for key in changed):
         return "numerics changed"
-    return f"settings changed ({', '.join(changed)})" if changed else ""
+    if changed:
+        return f"settings changed ({', '.join(changed)})"
+    return f"made with {reference['threads']} threads" if reference["threads"] != THREADS else ""
+
+
+def same_kind_of_machine(reference: Mapping[str, Any], workshop: Workshop) -> bool:
+    """Whether a reference comes from such a processor, with these versions: then it has our very numbers.
+
+    Not so where either side does not know its processor.
+    """
+    here = machine()
+    known = here["processor"] is not None
+    return known and (workshop.device_name, here) == (reference["device"], reference["environment"])
 
 
 @contextmanager
@@ -134,13 +147,12 @@ def _result(run: Run) -> dict[str, Any]:
     } | {key: record["metrics"].get(key) for key in METRICS}
 
 
-def _with_hint(finding: Finding, reference: Mapping[str, Any], workshop: Workshop) -> Finding:
-    here = (workshop.device_name, THREADS, environment())
-    same_place = here == (reference["device"], reference["threads"], reference["environment"])
-    if finding.verdict is not Verdict.WITHIN_NOISE or not same_place:
+def _moved(finding: Finding) -> Finding:
+    """On the reference's own kind of machine, nothing but the program can have moved a number."""
+    if finding.verdict is not Verdict.WITHIN_NOISE:
         return finding
-    note = "moved on the reference's own device and versions: raise its numerics in the commit that moved it"
-    return replace(finding, note=note)
+    note = f"the reference's seed, processor and versions: raise the numerics of what moved it, then {UPDATE}"
+    return replace(finding, verdict=Verdict.MOVED, note=note)
 
 
 def _not_run(name: str, note: str) -> Finding:

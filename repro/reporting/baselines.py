@@ -10,26 +10,15 @@ from repro.reporting.baseline_speed import speed_section
 from repro.reporting.baseline_trials import trials_section
 from repro.reporting.cells import Cell, build_cells, plain
 from repro.reporting.claims import MIN_SEEDS
-from repro.reporting.floor import NO_FLOOR, gain_cells, verdict
-from repro.reporting.formatting import ABSENT, bounds, compact, count, page, score, signed, table
+from repro.reporting.floor import LEGEND, floor_section
+from repro.reporting.formatting import ABSENT, bounds, count, page, score, signed, table
 from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
+from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PublishedScore
-from repro.reporting.scores import auc_interval, difference
+from repro.reporting.scores import auc_interval
 
-FLOOR = "rates"
-TITLES = {
-    FLOOR: "Like rates",
-    "constant": "Constant",
-    "user-rate": "User's like rate alone",
-    "item-rate": "Item's like rate alone",
-    "din": "DIN",
-    "sasrec": "SASRec",
-    "dcnv2": "DCNv2",
-    "sim": "SIM",
-    "gru4rec": "GRU4Rec",
-}
 PUBLISHED_HISTORY = 30
 MARGIN = 0.003  # of a reproduction, in AUC; stated before the runs
 
@@ -46,14 +35,12 @@ class Group:
 
 def title_of(method: str, n: int | None) -> str:
     """Row name, e.g. "DIN, n = 30" or "Like rates of the last 20"."""
-    if method.startswith(f"{FLOOR}-"):
-        return f"{TITLES[FLOOR]} of the last {n}"
-    return TITLES[method] + (f", n = {n}" if n else "")
+    return id_title(method, n) + (f", n = {n}" if n and method in MODEL_TITLES else "")
 
 
 def is_baseline(method: str) -> bool:
     """Whether a method belongs on this page."""
-    return method in TITLES or method.startswith(f"{FLOOR}-")
+    return family(method) in ID_TITLES
 
 
 def render(inputs: Inputs) -> dict[str, bytes]:
@@ -94,7 +81,7 @@ def state(inputs: Inputs) -> str:
 
 
 def groups(inputs: Inputs) -> list[Group]:
-    """Baselines by tier, data set, protocol and targets, each in the order of TITLES."""
+    """Baselines by tier, data set, protocol and targets, each in the order of ID_TITLES."""
     found: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
     for origin in ORIGINS:
         for cell in build_cells(
@@ -116,8 +103,7 @@ def groups(inputs: Inputs) -> list[Group]:
 
 
 def _order(cell: Cell) -> tuple[int, int, str]:
-    family = FLOOR if cell.method.startswith(FLOOR) else cell.method
-    return list(TITLES).index(family), cell.config["n"] or 0, str(cell.settings)
+    return list(ID_TITLES).index(family(cell.method)), cell.config["n"] or 0, str(cell.settings)
 
 
 def _legend() -> str:
@@ -130,9 +116,7 @@ def _legend() -> str:
         "Inputs of the models": "item id, genres or categories, past answers; no text, no demographics.",
         "n": "past interactions that are read.",
         "Best epochs": "of each seed, by AUC on the validation split; its weights were tested.",
-        "Above the floor": f"difference to the like rates with {100 * LEVEL:.0f} % interval, bootstrap over "
-        f"users and seeds; clearly above: the interval of AUC and that of GAUC both lie above 0, with at "
-        f"least {MIN_SEEDS} seeds.",
+        "Floor": LEGEND,
         "Published": "other authors' values with demographics among the inputs; reproduced: not more than "
         f"{MARGIN} below, or better.",
     }
@@ -142,42 +126,23 @@ def _legend() -> str:
 def _blocks(
     group: Group, cells: Sequence[Cell], published: Mapping[tuple[str, str, str], PublishedScore]
 ) -> list[str]:
-    floor = next((cell for cell in cells if cell.method == FLOOR and cell.ok), None)
     of_dataset = {k[2]: v for k, v in published.items() if k[:2] == (group.dataset, group.protocol)}
-    labels = [_label(cell, cells) for cell in cells]
-    rows, clear = [], []
-    for label, cell in zip(labels, cells, strict=True):
+    labelled = [(_label(cell, cells), cell) for cell in cells]
+    rows = []
+    for label, cell in labelled:
         auc = auc_interval(cell.ok) if cell.ok else None
-        gain = {
-            name: difference(cell.ok, floor.ok, name) if floor and cell.ok and cell is not floor else None
-            for name in ("auc", "gauc")
-        }
-        if cell.config["training"] is not None and verdict(gain, len(cell.ok)) == "yes":
-            clear.append(label)
         row = [label, seeds_text(cell), auc_text(cell), bounds(auc.low, auc.high) if auc else ABSENT]
         row += [score(cell.mean("metrics", name)) for name in ("log_loss", "f1", "gauc")]
-        row += [" ".join(gain_cells(gain[name])) for name in ("auc", "gauc")]
         row += [*_published(cell, of_dataset)] if of_dataset else []
-        row += [_epochs(cell), cell.device]
-        rows.append(row)
+        rows.append([*row, _epochs(cell), cell.device])
     headers = ["row", "seeds", "AUC", f"{100 * LEVEL:.0f} % interval", "log loss", "F1", "GAUC"]
-    headers += ["AUC above the floor", "GAUC above the floor"]
     headers += ["published AUC", "ours − published", "reproduced"] if of_dataset else []
     headers += ["best epochs", "device"]
-    blocks = [table(headers, rows)]
-    if floor is None:
-        blocks.append(NO_FLOOR)
-    else:
-        trained = [label for label, cell in zip(labels, cells, strict=True) if cell.config["training"]]
-        rest = [label for label in trained if label not in clear]
-        blocks.append(
-            f"Clearly above the floor, in AUC and in GAUC: {compact(clear) or 'none'}. "
-            + (f"Not clearly: {compact(rest)}." if rest else "")
-        )
     return [
-        *blocks,
-        "<details><summary>Runs</summary>",
-        runs_table(zip(labels, cells, strict=True)),
+        table(headers, rows),
+        floor_section([(label, cell) for label, cell in labelled if cell.config["training"]], cells),
+        "<details><summary>Runs (several shared a device: their times are no measure of speed)</summary>",
+        runs_table(labelled),
         "</details>",
     ]
 

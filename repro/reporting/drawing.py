@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from repro.reporting.methods import FLOOR
 from repro.reporting.references import PAPER_DATASETS, STAND_IN
 from repro.reporting.sections import KS, METHOD_TITLES, SW
 
-COLOURS = {"sw": "#444444", "dti-minus": "#d95f02", "dti": "#1b6ca8"}
+COLOURS = {FLOOR: "#4d9221", "sw": "#444444", "dti-minus": "#d95f02", "dti": "#1b6ca8"}
 MARKERS = ("o", "s", "^", "D", "v", "P")  # one per setting of a method
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "figure2",  # else element ids are random
@@ -72,6 +73,8 @@ def _figure(data: Mapping[str, Any]) -> Figure:
 
 def _draw_auc(axes: Axes, panel: Mapping[str, Any]) -> None:
     """AUC against k; SW, which has k = 1, as a horizontal line."""
+    if panel["floor"] is not None:
+        axes.axhline(panel["floor"], color=COLOURS[FLOOR], linewidth=1.2, linestyle=":", label="Like rates")
     sw = panel["sw"]
     if sw:
         axes.axhline(sw["auc"], color=COLOURS[SW], linewidth=1.2, label="SW")

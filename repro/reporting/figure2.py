@@ -23,6 +23,7 @@ from repro.reporting.drawing import draw
 from repro.reporting.formatting import bounds, page, percent, plural, score, table
 from repro.reporting.inputs import YOURS, Inputs
 from repro.reporting.lines import Line, section_lines
+from repro.reporting.methods import FLOOR
 from repro.reporting.provenance import provenance
 from repro.reporting.references import PAPER_DATASETS, PaperScore, paper_dataset
 from repro.reporting.sections import DTI, DTI_MINUS, METHOD_TITLES, SW, Section, build_sections
@@ -52,19 +53,22 @@ def state(inputs: Inputs) -> str:
 def figure_data(inputs: Inputs) -> dict[str, Any]:
     """What is plotted: one panel per section and origin that has results, and the paper's curves.
 
-    A panel holds `sw` (auc, low, high) or null, `series` of points (k, auc, low, high and, where there is
-    an SW to compare with, relative, relative_low, relative_high in percent), and `paper`: the name of the
-    data set whose published curve is drawn beside it.
+    A panel holds `floor` (AUC of the like rates) or null, `sw` (auc, low, high) or null, `series` of points
+    (k, auc, low, high and, where there is an SW to compare with, relative, relative_low, relative_high in
+    percent), and `paper`: the name of the data set whose published curve is drawn beside it.
     """
     panels = []
     for section in build_sections(inputs):
         for origin in section.origins:
-            lines = [line for line in section_lines(section, origin) if line.own and line.auc is not None]
+            done = [line for line in section_lines(section, origin) if line.auc is not None]
+            floor = next((line.auc.mean for line in done if line.row.slot[0] == FLOOR and line.auc), None)
+            lines = [line for line in done if line.own]
             if not lines:
                 continue
             title = section.title + (f" ({origin})" if YOURS in section.origins else "")
             paper, _ = paper_dataset(section.key.dataset)
-            panels.append({"title": title, "paper": paper, "sw": _sw(lines), "series": _series(lines)})
+            curves = {"floor": floor, "sw": _sw(lines), "series": _series(lines)}
+            panels.append({"title": title, "paper": paper, **curves})
     return {"panels": panels, "paper": _paper_curves(inputs.paper_scores)}
 
 
@@ -143,7 +147,8 @@ def _page(inputs: Inputs, data: Mapping[str, Any]) -> bytes:
         "The same as [SVG](figure2.svg); the plotted numbers are in [figure2.json](figure2.json).",
         f"Left: mean AUC over seeds; bands are {100 * LEVEL:.0f} % bootstrap intervals over users and seeds. "
         "Right: AUC relative to SW in percent, bands from the paired difference to SW; dashed: the paper's "
-        "values (Llama-3.1-8B-Instruct), which are comparable on this axis only.",
+        "values (Llama-3.1-8B-Instruct), which are comparable on this axis only. Dotted: the like rates, the "
+        "floor that every method has to beat ([baselines](baselines.md)).",
     ]
     if not data["panels"]:
         blocks.append(
@@ -158,7 +163,8 @@ def _page(inputs: Inputs, data: Mapping[str, Any]) -> bytes:
 def _points_table(panel: Mapping[str, Any], curves: Mapping[str, list[list[float]]]) -> str:
     headers = ["curve", "k", "AUC", "interval", "relative to SW", "interval (%)"]
     headers += [f"paper, {PAPER_DATASETS[panel['paper']]}"]
-    lines = []
+    floor = panel["floor"]
+    lines = [("Like rates", "", "not run" if floor is None else score(floor), "", "", "", "")]
     if panel["sw"]:
         sw = panel["sw"]
         lines.append(("SW", "1", score(sw["auc"]), bounds(sw["low"], sw["high"]), "", "", ""))

@@ -1,54 +1,114 @@
-"""How far rows are above the floor, the like rates: nothing is called good that is not clearly above it."""
+"""How far rows are above the floor: nothing is called good that is not clearly above it.
+
+The floor is the strongest of the like rates and their parts (`rates`, `rates-20`, user's or item's rate
+alone), for each metric on its own: the three rates together have the best AUC of them, yet within one user
+the item's rate alone may order the targets better.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from repro.evaluation.intervals import LEVEL, Interval
-from repro.reporting.claims import MIN_SEEDS
-from repro.reporting.formatting import ABSENT, bounds, compact, signed, table
-from repro.reporting.lines import Line
-from repro.reporting.scores import Metric
+from repro.evaluation.intervals import LEVEL, Interval, holm
+from repro.reporting.cells import Cell
+from repro.reporting.claims import ALPHA, ALPHA_TEXT, MIN_SEEDS
+from repro.reporting.formatting import ABSENT, bounds, compact, listed, p_value, signed, table
+from repro.reporting.methods import FLOOR, id_title, is_floor
+from repro.reporting.scores import Metric, difference
 
 NO_FLOOR = "The floor (like rates, `nox -s baselines`) is not run, so no row can be called good."
+METRICS: dict[Metric, str] = {"auc": "AUC", "gauc": "GAUC"}
+LEGEND = (
+    "the strongest, by the metric at hand, of a logistic regression on three like rates known before the "
+    "target and of these rates alone. Clearly above: AUC and GAUC both higher, each with a p-value below "
+    f"{ALPHA_TEXT} (bootstrap over users and seeds, paired, two-sided, Holm-adjusted over the trained rows), "
+    f"and at least {MIN_SEEDS} seeds. No other row is called good."
+)
 
 
-def floor_table(lines: Sequence[Line]) -> str:
-    """Differences of every row to the like rates, and which rows are clearly above."""
-    compared = [line for line in lines if line.to_floor]
-    if not compared:
-        return NO_FLOOR
-    interval = f"{100 * LEVEL:.0f} % interval"
-    headers = (
-        "row",
-        "AUC − AUC of the floor",
-        interval,
-        "GAUC − GAUC of the floor",
-        interval,
-        "clearly above",
-    )
-    rows = [
-        (
-            line.row.label,
-            *gain_cells(line.to_floor.get("auc")),
-            *gain_cells(line.to_floor.get("gauc")),
-            verdict(line.to_floor, line.auc.num_seeds if line.auc else 0),
-        )
-        for line in compared
+@dataclass(frozen=True)
+class Gain:
+    """A row against the floor.
+
+    Attributes:
+        gains: by metric, row minus floor; empty where the floor has no such metric.
+        adjusted: by metric, Holm-adjusted p-value over the rows of the table.
+    """
+
+    label: str
+    num_seeds: int
+    gains: dict[Metric, Interval]
+    adjusted: dict[Metric, float]
+
+    @property
+    def verdict(self) -> str:
+        """ "yes", "no", or "needs 3 seeds" where all else says yes."""
+        above = [name in self.gains and self.gains[name].mean > 0 for name in METRICS]
+        if not all(above) or any(self.adjusted[name] >= ALPHA for name in METRICS):
+            return "no"
+        return "yes" if self.num_seeds >= MIN_SEEDS else f"needs {MIN_SEEDS} seeds"
+
+
+def bars(cells: Sequence[Cell]) -> dict[Metric, Cell]:
+    """The strongest floor cell of each metric; empty without the like rates themselves."""
+    floor = [cell for cell in cells if is_floor(cell.method) and cell.ok]
+    if not any(cell.method == FLOOR for cell in floor):
+        return {}
+    found: dict[Metric, Cell] = {}
+    for name in METRICS:
+        measured = [cell for cell in floor if cell.mean("metrics", name) is not None]
+        if measured:
+            found[name] = max(measured, key=lambda cell: (cell.mean("metrics", name), cell.method))
+    return found
+
+
+def gains(rows: Sequence[tuple[str, Cell]], floor: Sequence[Cell]) -> list[Gain]:
+    """Trained rows against the strongest floor cells; Holm over these rows, metric by metric."""
+    bar = bars(floor)
+    rows = [(label, cell) for label, cell in rows if cell.ok] if bar else []
+    found: list[dict[Metric, Interval]] = [
+        {
+            name: difference(cell.ok, bar[name].ok, name)
+            for name in bar
+            if cell.mean("metrics", name) is not None
+        }
+        for _, cell in rows
     ]
-    good = [row[0] for row in rows if row[-1] == "yes"]
-    text = f"Clearly above the floor: {compact(good)}." if good else "No row is clearly above the floor."
-    return f"{table(headers, rows)}\n\n{text}"
+    adjusted: list[dict[Metric, float]] = [{} for _ in rows]
+    for name in bar:
+        having = [i for i, each in enumerate(found) if name in each]
+        for i, value in zip(having, holm([found[i][name].p_value for i in having]), strict=True):
+            adjusted[i][name] = value
+    return [
+        Gain(label, len(cell.ok), each, p)
+        for (label, cell), each, p in zip(rows, found, adjusted, strict=True)
+    ]
 
 
-def gain_cells(found: Interval | None) -> tuple[str, str]:
-    """Difference and interval."""
-    return (ABSENT, ABSENT) if found is None else (signed(found.mean), bounds(found.low, found.high, "+.4f"))
+def floor_section(rows: Sequence[tuple[str, Cell]], floor: Sequence[Cell]) -> str:
+    """Table of the trained rows against the floor, and which are clearly above it."""
+    bar, lines = bars(floor), []
+    if not bar:
+        return NO_FLOOR
+    found = gains(rows, floor)
+    for gain in found:
+        cells = [each for name in METRICS for each in _cells(gain, name)]
+        lines.append((gain.label, *cells, gain.verdict))
+    interval = f"{100 * LEVEL:.0f} % interval"
+    headers = ["row"]
+    for title in METRICS.values():
+        headers += [f"{title} − {title} of the floor", interval, "p (Holm)"]
+    names = [f"{id_title(bar[m].method, bar[m].config['n'])} in {METRICS[m]}" for m in bar]
+    good = compact([gain.label for gain in found if gain.verdict == "yes"])
+    text = f"Clearly above the floor: {good}." if good else "No row is clearly above the floor."
+    return (
+        f"Strongest of the floor: {listed(names)}.\n\n{table([*headers, 'clearly above'], lines)}\n\n{text}"
+    )
 
 
-def verdict(gains: Mapping[Metric, Interval] | Mapping[str, Interval | None], num_seeds: int) -> str:
-    """ "yes", "no", or "needs 3 seeds" where the intervals would say yes."""
-    found: list[Interval | None] = [gains.get("auc"), gains.get("gauc")]
-    if not all(each is not None and each.low > 0 for each in found):
-        return "no"
-    return "yes" if num_seeds >= MIN_SEEDS else f"needs {MIN_SEEDS} seeds"
+def _cells(gain: Gain, name: Metric) -> tuple[str, str, str]:
+    if name not in gain.gains:
+        return (ABSENT, ABSENT, ABSENT)
+    found = gain.gains[name]
+    return signed(found.mean), bounds(found.low, found.high, "+.4f"), p_value(gain.adjusted[name])

@@ -68,6 +68,11 @@ def length_sweeps(inputs: Inputs) -> list[Sweep]:
     return _sweeps(inputs, lambda rows: any(row.get("length") for row in rows))
 
 
+def timing_rows(inputs: Inputs) -> list[Row]:
+    """Rows of all timing files."""
+    return [row for origin in ORIGINS for file in inputs.timing[origin] for row in file.rows]
+
+
 def _sweeps(inputs: Inputs, wanted: Any) -> list[Sweep]:
     found = []
     for origin in ORIGINS:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from repro.evaluation.intervals import Interval, holm
 from repro.records.store import Run
 from repro.reporting.cells import NOT_RUN, Cell, closest, comparable_times
 from repro.reporting.formatting import count, score
-from repro.reporting.scores import Comparison, Metric, auc_interval, compare, difference
-from repro.reporting.sections import FLOOR, METHOD_TITLES, SW, ZERO_SHOT, Row, Section
+from repro.reporting.scores import Comparison, auc_interval, compare
+from repro.reporting.sections import METHOD_TITLES, SW, ZERO_SHOT, Row, Section
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Line:
     to_sw: Comparison | None = None
     holm_p: float | None = None
     to_zero_shot: Comparison | None = None
-    to_floor: dict[Metric, Interval] = field(default_factory=dict)  # metric minus the like rates'
 
     @property
     def own(self) -> bool:
@@ -48,13 +47,13 @@ class Line:
 
 
 def section_lines(section: Section, origin: str) -> list[Line]:
-    """Every row of the section with its numbers; Holm adjusts over all rows that are compared with SW."""
+    """Every row of the section with its numbers; Holm adjusts over the table's own rows."""
     lines = [_line(row) for row in section.rows(origin)]
     sws = [line for line in lines if line.row.slot[0] == SW and line.auc is not None]
     zero_shots = [line for line in lines if line.row.slot[0] == ZERO_SHOT and line.auc is not None]
-    floor = next((line for line in lines if line.row.slot[0] == FLOOR and line.auc is not None), None)
-    lines = [_above(_compared(line, sws, zero_shots), floor) for line in lines]
-    tested = [i for i, line in enumerate(lines) if line.to_sw is not None]
+    lines = [_compared(line, sws, zero_shots) for line in lines]
+    # Rows for reference stay out of it: what is said of DTI must not depend on which of them have records.
+    tested = [i for i, line in enumerate(lines) if line.own and line.to_sw is not None]
     adjusted = holm([lines[i].to_sw.difference.p_value for i in tested])  # type: ignore[union-attr]
     for i, value in zip(tested, adjusted, strict=True):
         lines[i] = replace(lines[i], holm_p=value)
@@ -99,16 +98,6 @@ def _compared(line: Line, sws: Sequence[Line], zero_shots: Sequence[Line]) -> Li
         to_sw=compare(_ok(line.row), _ok(sw.row)) if sw else None,
         to_zero_shot=compare(_ok(line.row), _ok(zero_shot.row)) if zero_shot else None,
     )
-
-
-def _above(line: Line, floor: Line | None) -> Line:
-    """With the differences to the like rates; GAUC's only where the targets have one."""
-    if floor is None or line.row.cell is floor.row.cell or line.auc is None:
-        return line
-    with_gauc = all(each.row.cell.mean("metrics", "gauc") is not None for each in (line, floor))  # type: ignore[union-attr]
-    metrics: tuple[Metric, ...] = ("auc", "gauc") if with_gauc else ("auc",)
-    found = {name: difference(_ok(line.row), _ok(floor.row), name) for name in metrics}
-    return replace(line, to_floor=found)
 
 
 def _closest(line: Line, candidates: Sequence[Line]) -> Line | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,6 @@ from repro.costs.architecture import architecture_of
 from repro.costs.closed_form import Training, equation_3, sum_model_cost
 from repro.costs.devices import DEVICES, device_of
 from repro.costs.projection import (
-    BAHE_GPUS,
-    BAHE_SAMPLES_PER_DAY,
     DEFAULT_MFU,
     INSTRUCTION_TOKENS,
     MICRO_BATCH_TOKENS,
@@ -19,21 +18,31 @@ from repro.costs.projection import (
     PAPER_TOKENS,
     PRICES,
     TRAIN_SHARE,
+    checkpointed_bytes_per_token,
     gpu_hours,
     implied_mfu,
+    lora_kept_bytes_per_token,
     measured_mfu,
     memory_gib,
     uniform_counts,
 )
-from repro.reporting.flops_rows import CLOSED, TITLES, Row, length_sweeps, prompt_sweeps, provenance
-from repro.reporting.flops_vs_length import rows_by_length
-from repro.reporting.formatting import ABSENT, page, ratio, table
-from repro.reporting.inputs import ORIGINS, Inputs
+from repro.reporting import projection_bahe
+from repro.reporting.flops_rows import (
+    CLOSED,
+    TITLES,
+    Row,
+    length_sweeps,
+    prompt_sweeps,
+    provenance,
+    timing_rows,
+)
+from repro.reporting.formatting import ABSENT, count, page, ratio, table
+from repro.reporting.inputs import Inputs
 from repro.reporting.references import PAPER_DATASETS
 
 NAME, BACKBONE, TUNING, CONTEXT = "projection", "llama-3.1-8b", "lora", 20
 SHOWN = ("a100", "h100")
-BAHE_LENGTHS = (1024, 2048)  # the paper's
+FITTED = ("a100-40", "a100", "h100")
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,8 @@ class Cell:
     """One cell of the paper's Table 3, with the FLOPs of one epoch.
 
     Attributes:
-        prompts: whose lengths the prompts have, in words. kept: bytes that autograd keeps per token, or None.
+        prompts: whose lengths the prompts have, in words. longest: tokens of the longest prompt.
+        kept: bytes that autograd keeps per token where it was counted on these prompts.
     """
 
     dataset: str
@@ -51,6 +61,7 @@ class Cell:
     prompts: str
     targets: int
     flops: float
+    longest: int
     kept: float | None
 
 
@@ -59,7 +70,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     order = list(PAPER_DATASETS)
     cells = [*_paper_lengths(inputs), *_own_lengths(inputs)]
     cells.sort(key=lambda cell: (order.index(cell.dataset), cell.prompts, cell.k))
-    timing = _timing(inputs)
+    timing = timing_rows(inputs)
     devices = "; ".join(
         f"{DEVICES[key].title} {DEVICES[key].bf16_flops / 1e12:g} TFLOP/s ({DEVICES[key].source}), "
         f"{PRICES[key]:.2f} US $ per hour"
@@ -67,13 +78,14 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     )
     blocks = [
         "**Projections, not measurements**: GPU-hours = training FLOPs / (peak × MFU). MFU is the median "
-        f"of this project's timing records nearest to the cell, else {DEFAULT_MFU:.2f}, which is assumed. "
+        "of this project's timing records on the same device that are nearest to the cell, else "
+        f"{DEFAULT_MFU:.2f}, which is assumed. "
         f'Peaks of dense bf16 and assumed prices: {devices}. A column of what was measured reads "not '
         'run" where nobody did.',
         "## DTI, Table 3: Llama-3.1-8B, LoRA r = 16, n = 20",
         "The paper gives hours until convergence on A100s, but neither the number of GPUs nor of epochs "
         f"(at most {PAPER_EPOCHS}), and no prompt length but one: a context of 20 interactions takes up to "
-        f"701 tokens. So two sets of prompts are projected. *Paper length*: {PAPER_TOKENS:.0f} tokens for "
+        f"701 tokens. So two sets of prompts are projected. *Paper length*: {PAPER_TOKENS:.2f} tokens for "
         f"every interaction and {100 * TRAIN_SHARE:.0f} % of the samples of its Table 2 as targets; for "
         "CDs and Kindles that length is an assumption, since nothing is printed. *Ours*: the counted "
         "FLOPs of real prompts of this project.",
@@ -85,9 +97,9 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         "the ratio of times beside the ratio of FLOPs.",
         _implied(cells, inputs),
         "### Memory of one GPU",
-        _memory(cells),
+        _memory(cells, inputs),
         "## BAHE: 50 million samples a day on 8 A100s",
-        _bahe(inputs, timing),
+        *projection_bahe.section(inputs),
         provenance([*prompt_sweeps(inputs), *length_sweeps(inputs)]),
     ]
     return {f"{NAME}.md": page("Projection of cost to the papers' scale", NAME, blocks)}
@@ -99,10 +111,6 @@ def state(inputs: Inputs) -> str:
     return f"counted prompts of {', '.join(sorted(counted))}" if counted else "the paper's prompt length only"
 
 
-def _timing(inputs: Inputs) -> list[Row]:
-    return [row for origin in ORIGINS for file in inputs.timing[origin] for row in file.rows]
-
-
 def _paper_lengths(inputs: Inputs) -> list[Cell]:
     arch, training = architecture_of(f"random:{BACKBONE}"), Training(TUNING)
     cells = []
@@ -110,7 +118,9 @@ def _paper_lengths(inputs: Inputs) -> list[Cell]:
         targets = round(TRAIN_SHARE * inputs.paper_statistics[dataset].samples)
         counts = uniform_counts(CONTEXT, k, PAPER_TOKENS, INSTRUCTION_TOKENS, targets)
         cost = sum_model_cost(arch, counts, training, None if method == "sw" else "last")
-        cells.append(Cell(dataset, method, k, hours, "paper length", targets, float(cost.train), None))
+        longest = math.ceil((CONTEXT + k) * PAPER_TOKENS) + INSTRUCTION_TOKENS
+        flops = float(cost.train)
+        cells.append(Cell(dataset, method, k, hours, "paper length", targets, flops, longest, None))
     return cells
 
 
@@ -123,9 +133,9 @@ def _own_lengths(inputs: Inputs) -> list[Cell]:
             if here and key in inputs.paper_hours:
                 targets = row["prompt"]["targets"]
                 flops = row["train_flops_per_target"] * targets
-                kept = row["prompt"]["kept_bytes_per_token"]
+                kept, longest = row["prompt"]["kept_bytes_per_token"], row["prompt"]["longest_prompt"]
                 hours = inputs.paper_hours[key]
-                cells.append(Cell(*key, hours, f"ours, {sweep.title}", targets, flops, kept))
+                cells.append(Cell(*key, hours, f"ours, {sweep.title}", targets, flops, longest, kept))
     return cells
 
 
@@ -134,20 +144,23 @@ def _name(cell: Cell) -> str:
 
 
 def _table3(cells: Sequence[Cell], timing: Sequence[Row]) -> str:
-    headers = ["data set", "method", "prompts", "paper, hours", "PFLOPs per epoch", "MFU"]
+    headers = ["data set", "method", "prompts", "paper, hours", "PFLOPs per epoch"]
     for key in SHOWN:
         title = DEVICES[key].title
-        headers += [f"{title}, hours per epoch measured", f"{title}, GPU-hours per epoch", "US $"]
+        headers += [f"{title}, MFU", f"{title}, hours per epoch measured"]
+        headers += [f"{title}, GPU-hours per epoch", "US $"]
     headers.append(f"at {PAPER_EPOCHS} epochs, A100 GPU-hours")
     lines = []
     for cell in cells:
-        mfu = measured_mfu(timing, BACKBONE, TUNING, cell.method, cell.k)
         line = [PAPER_DATASETS[cell.dataset], _name(cell), cell.prompts, f"{cell.hours:.2f}"]
-        line += [f"{cell.flops / 1e15:,.0f}", f"{mfu.value:.2f}, {mfu.source}"]
+        line.append(f"{cell.flops / 1e15:,.0f}")
+        hours = {}
         for key in SHOWN:
-            hours = gpu_hours(cell.flops, DEVICES[key], mfu.value)
-            line += [_measured(cell, key, timing), f"{hours:,.2f} (projected)", f"{hours * PRICES[key]:,.2f}"]
-        line.append(f"{PAPER_EPOCHS * gpu_hours(cell.flops, DEVICES['a100'], mfu.value):,.1f} (projected)")
+            mfu = measured_mfu(timing, DEVICES[key], BACKBONE, TUNING, cell.method, cell.k)
+            hours[key] = gpu_hours(cell.flops, DEVICES[key], mfu.value)
+            line += [f"{mfu.value:.2f}, {mfu.source}", _measured(cell, key, timing)]
+            line += [f"{hours[key]:,.2f} (projected)", f"{hours[key] * PRICES[key]:,.2f}"]
+        line.append(f"{PAPER_EPOCHS * hours['a100']:,.1f} (projected)")
         lines.append(line)
     return table(headers, lines)
 
@@ -190,80 +203,52 @@ def _implied(cells: Sequence[Cell], inputs: Inputs) -> str:
     return table(headers, lines)
 
 
-def _memory(cells: Sequence[Cell]) -> str:
-    arch, training = architecture_of(f"random:{BACKBONE}"), Training(TUNING)
+def _memory(cells: Sequence[Cell], inputs: Inputs) -> str:
+    arch, training, counted = architecture_of(f"random:{BACKBONE}"), Training(TUNING), _counted_kept(inputs)
     lines = []
     for cell in cells:
-        if cell.kept is None:
-            continue
-        full = memory_gib(arch, training, cell.kept, MICRO_BATCH_TOKENS)
-        # With checkpointing each layer keeps its bf16 input; one layer at a time has everything.
-        kept = 2 * arch.hidden * arch.layers + cell.kept / arch.layers
+        kept, source = cell.kept, "counted"
+        if kept is None:  # what a token keeps does not depend on whose prompt it stands in
+            kept = counted.get((cell.method, cell.k))
+            source = "counted on other prompts"
+        if kept is None:
+            kept = lora_kept_bytes_per_token(arch, training.rank, arch.layers)
+            source = "closed form"
+        tokens = max(MICRO_BATCH_TOKENS, cell.longest)
+        full = memory_gib(arch, training, kept, tokens)
+        least = memory_gib(arch, training, checkpointed_bytes_per_token(arch, kept, 2), tokens)
         lines.append(
             (
-                PAPER_DATASETS[cell.dataset],
-                _name(cell),
-                f"{cell.kept / 2**20:.2f}",
-                f"{full:.1f}",
-                f"{memory_gib(arch, training, kept, MICRO_BATCH_TOKENS):.1f}",
+                PAPER_DATASETS[cell.dataset], _name(cell), cell.prompts, count(cell.longest),
+                f"{kept / 2**20:.2f}, {source}", f"{full:.1f}", f"{least:.1f}",
+                *(_fits(full, least, DEVICES[key].memory_gib) for key in FITTED),
             )
-        )
-    if not lines:
-        return "Not run: no counted prompts of ML-1M."
-    headers = ("data set", "method", "kept per token, MiB", "GiB", "GiB with checkpointing")
+        )  # fmt: skip
+    headers = (
+        "data set", "method", "prompts", "longest prompt, tokens", "kept per token, MiB", "GiB",
+        "GiB with checkpointing", *(f"fits {DEVICES[key].title}" for key in FITTED),
+    )  # fmt: skip
+    sizes = ", ".join(f"{DEVICES[key].title}: {DEVICES[key].memory_gib:.1f} GiB" for key in FITTED)
     text = (
-        f"bf16 base, fp32 adapters with AdamW, {MICRO_BATCH_TOKENS:,} tokens at a time; what autograd "
-        "keeps was counted on the meta device (eager layers; a compiled or fused layer keeps less). "
-        "Temporary buffers and fragmentation come on top. An A100 or H100 has 74.5 GiB."
+        f"bf16 base, fp32 adapters with AdamW, {MICRO_BATCH_TOKENS:,} tokens at a time or one longer prompt; "
+        "what autograd keeps was counted on the meta device (eager layers, adapters read fp32 copies: a "
+        "compiled, fused or autocast layer keeps less). Temporary buffers and fragmentation come on top and "
+        "are not in *fits*. Checkpointing is not an option of this project's training loop; it costs up to "
+        f"one more forward pass. {sizes}."
     )
     return text + "\n\n" + table(headers, lines)
 
 
-def _bahe(inputs: Inputs, timing: Sequence[Row]) -> str:
-    need = BAHE_SAMPLES_PER_DAY / 86_400 / BAHE_GPUS
-    text = (
-        f"50 million samples a day are {need:.1f} samples per second and GPU. The paper's model is not "
-        "known here; the shapes below are this project's. Projected samples/s at the MFU given, and the "
-        "MFU that the stated rate would need."
-    )
-    lines = [
-        _bahe_line(inputs, timing, need, backbone, tuning, tokens, row)
-        for sweep in length_sweeps(inputs)
-        for backbone, tuning in sweep.backbones
-        for tokens, methods in rows_by_length(sweep, backbone).items()
-        if tokens in BAHE_LENGTHS
-        for row in methods.values()
-    ]
-    headers = (
-        "backbone", "text tokens", "method", "stated, samples/s per GPU", "A100, measured",
-        "A100, samples/s (projected)", "MFU", "MFU that the stated rate needs",
-    )  # fmt: skip
-    return text + "\n\n" + (table(headers, lines) if lines else "Not run.")
+def _counted_kept(inputs: Inputs) -> dict[tuple[str, int], float]:
+    """Bytes that autograd keeps per token, by method and k; of the last sweep that counted them."""
+    return {
+        (row["method"], row["k"]): row["prompt"]["kept_bytes_per_token"]
+        for sweep in prompt_sweeps(inputs)
+        for row in sweep.rows
+        if (row["backbone"], row["n"], row["counter"]) == (BACKBONE, CONTEXT, CLOSED)
+        and row["prompt"]["kept_bytes_per_token"]
+    }
 
 
-def _bahe_line(
-    inputs: Inputs, timing: Sequence[Row], need: float, backbone: str, tuning: str, tokens: int, row: Row
-) -> tuple[str, ...]:
-    method, peak = row["method"], DEVICES["a100"].bf16_flops
-    mfu = measured_mfu(timing, backbone, tuning, method, 1)
-    needed = need * row["train_flops_per_target"] / peak
-    rates = [
-        each["samples_per_s"]
-        for origin in ORIGINS
-        for file in inputs.bahe[origin]
-        for each in file.rows
-        if (each["method"].replace("_", "-"), each["text_tokens"]) == (method, tokens)
-        and backbone in each["backbone"].lower()
-        and device_of(each["device"]) is DEVICES["a100"]
-        and isinstance(each["samples_per_s"], float | int)
-    ]
-    return (
-        backbone,
-        f"{tokens:,}",
-        TITLES[method],
-        f"{need:.1f}" if method == "bahe" else ABSENT,
-        f"{statistics.median(rates):,.1f}" if rates else "not run",
-        f"{peak * mfu.value / row['train_flops_per_target']:,.1f}",
-        f"{mfu.value:.2f}, {mfu.source}",
-        f"{needed:.4f}" if needed <= 1 else f"{needed:.2f} (more than the peak)",
-    )
+def _fits(full: float, checkpointed: float, there: float) -> str:
+    return "yes" if full <= there else "with checkpointing" if checkpointed <= there else "no"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,21 +11,13 @@ from repro.records.run_id import canonical_json
 from repro.reporting.cells import Cell, build_cells, differing, flatten, plain, setting_text
 from repro.reporting.formatting import count
 from repro.reporting.inputs import ORIGINS, Inputs
+from repro.reporting.methods import FLOOR, MODEL_TITLES, ZERO_SHOT, family, id_title, is_floor
 
 KS = (5, 10, 20, 30, 40, 50)
-SW, DTI_MINUS, DTI, ZERO_SHOT = "sw", "dti-minus", "dti", "zero-shot"
+SW, DTI_MINUS, DTI = "sw", "dti-minus", "dti"
 METHOD_TITLES = {SW: "SW", DTI_MINUS: "DTI-", DTI: "DTI"}
-FLOOR = "rates"
-# Rows for reference, above the table's own: the floor first; `rates-20` and the like belong to the floor.
-REFERENCE_TITLES = {
-    FLOOR: "Like rates",
-    "din": "DIN",
-    "sasrec": "SASRec",
-    "dcnv2": "DCNv2",
-    "sim": "SIM",
-    "gru4rec": "GRU4Rec",
-    ZERO_SHOT: "Zero-shot",
-}
+# Rows for reference, above the table's own: the floor first.
+REFERENCES = (FLOOR, *MODEL_TITLES, ZERO_SHOT)
 RECIPES = ("paper", "tuned")  # "control" runs belong to other pages
 
 Slot = tuple[str, int | None]  # method and k
@@ -79,6 +70,7 @@ class Section:
     title: str
     cells: dict[str, list[Cell]]
     references: dict[str, list[Cell]]
+    floor: dict[str, list[Cell]]  # the like rates and their parts on the same targets
 
     @property
     def origins(self) -> list[str]:
@@ -108,7 +100,7 @@ class Section:
             found = [cell for cell in self.references[origin] if cell.method == method]
             rows += [Row((method, c.k), _label(c, found, self.key), c) for c in found]
             if method == FLOOR and not found:
-                rows.append(Row((FLOOR, None), REFERENCE_TITLES[FLOOR], None))
+                rows.append(Row((FLOOR, None), reference_title(FLOOR, None), None))
         for method, k in self.slots():
             found = [cell for cell in self.cells[origin] if (cell.method, cell.k) == (method, k)]
             everywhere = [cell for cell in self.all_cells if (cell.method, cell.k) == (method, k)]
@@ -119,7 +111,7 @@ class Section:
 
     def _reference_methods(self, origin: str) -> list[str]:
         present = {cell.method for cell in self.references[origin]} | {FLOOR}
-        return sorted(present, key=lambda method: (list(REFERENCE_TITLES).index(_family(method)), method))
+        return sorted(present, key=lambda method: (REFERENCES.index(family(method)), method))
 
     def _own(self, cell: Cell) -> bool:
         return cell.config["recipe"] == self.key.recipe
@@ -140,7 +132,11 @@ def build_sections(inputs: Inputs) -> list[Section]:
             if not any(cell.method == SW for cell in own[key][origin]):
                 own[key][origin] = _borrowed_sw(key, cells[origin]) + own[key][origin]
         references = {o: [cell for cell in cells[o] if _is_reference(cell, key)] for o in ORIGINS}
-        sections.append(Section(key, title, own[key], references))
+        floor = {
+            o: [cell for cell in cells[o] if is_floor(cell.method) and _same_targets(cell, key)]
+            for o in ORIGINS
+        }
+        sections.append(Section(key, title, own[key], references, floor))
     return sections
 
 
@@ -176,23 +172,19 @@ def _borrowed_sw(key: SectionKey, cells: Iterable[Cell]) -> list[Cell]:
 
 def _is_reference(cell: Cell, key: SectionKey) -> bool:
     """Whether the cell was tested on the section's targets, with the section's LLM and n if it has an LLM."""
-    if _family(cell.method) not in REFERENCE_TITLES:
-        return False
+    return family(cell.method) in REFERENCES and _same_targets(cell, key)
+
+
+def _same_targets(cell: Cell, key: SectionKey) -> bool:
     other = _key(cell)
     shared = ["tier", "dataset", "protocol", "data_sha256", "test_targets"]
     shared += [] if cell.config["backbone"] is None else ["backbone", "n"]
     return all(getattr(other, name) == getattr(key, name) for name in shared)
 
 
-def _family(method: str) -> str:
-    """`rates-20`, the floor with an LLM's knowledge of the user, is of the family `rates`."""
-    return re.sub(rf"^{FLOOR}-\d+$", FLOOR, method)
-
-
 def reference_title(method: str, n: int | None) -> str:
     """Row name of a method that is no [SUM] method, without its n unless that is what it is named after."""
-    title = REFERENCE_TITLES[_family(method)]
-    return title if method in REFERENCE_TITLES else f"{title} of the last {n}"
+    return "Zero-shot" if method == ZERO_SHOT else id_title(method, n)
 
 
 def _label(cell: Cell, variants: Sequence[Cell], key: SectionKey, shown: Sequence[Cell] | None = None) -> str:

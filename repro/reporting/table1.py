@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from repro.evaluation.intervals import LEVEL, NUM_DRAWS
 from repro.evaluation.metrics import F1_THRESHOLD
-from repro.reporting.claims import MIN_SEEDS, NO_LOSS_DATASETS, claims, detectable, no_loss_text
-from repro.reporting.floor import floor_table
+from repro.reporting.claims import NO_LOSS_DATASETS, claims, detectable, no_loss_text
+from repro.reporting.floor import LEGEND, floor_section
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
@@ -72,11 +72,9 @@ def _legend() -> str:
         "the user's number of targets.",
         "SW time / time": "training time of SW over that of the row, all epochs trained; only where device, "
         "precision, compile state and batch sizes are the same on both sides.",
-        "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over all rows of the table; "
+        "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over DTI- and DTI; "
         "DeLong's test, which takes targets as independent, stands beside them for the first seed of both.",
-        "Like rates": "the floor: a logistic regression on three like rates known before the target, no "
-        "model of taste ([baselines](baselines.md)). No row is called good that is not clearly above it: the "
-        f"intervals of both differences, AUC and GAUC, above 0 with at least {MIN_SEEDS} seeds.",
+        "Floor": LEGEND + " See [baselines](baselines.md).",
         "Columns with 8B": "the paper's, for Llama-3.1-8B-Instruct; it states neither seeds nor intervals.",
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
@@ -98,7 +96,7 @@ def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], Paper
         suffix = f", {origin}" if YOURS in section.origins else ""
         blocks += [f"### Scores{suffix}", _scores(lines, column, source)]
         blocks += [f"### Differences to SW{suffix}", _differences(section, lines)]
-        blocks += [f"### Above the floor{suffix}", floor_table(lines)]
+        blocks += [f"### Above the floor{suffix}", _floor(section, origin, lines)]
         blocks.append(claims(section.key.dataset, lines))
         cells = [(line.row.label, line.row.cell) for line in lines if line.row.cell is not None]
         blocks += [f"### Runs{suffix}", runs_table(cells)]
@@ -174,7 +172,7 @@ def _differences(section: Section, lines: Sequence[Line]) -> str:
     headers += ["smallest detectable"] + (["no loss"] if with_no_loss else [])
     rows = []
     for line in lines:
-        if line.to_sw is None or line.holm_p is None:
+        if line.to_sw is None:
             continue
         d = line.to_sw.difference
         rows.append(
@@ -184,7 +182,7 @@ def _differences(section: Section, lines: Sequence[Line]) -> str:
                 bounds(d.low, d.high, "+.4f"),
                 score(d.se),
                 p_value(d.p_value),
-                p_value(line.holm_p),
+                ABSENT if line.holm_p is None else p_value(line.holm_p),
                 p_value(line.to_sw.delong.p_value),
                 score(detectable(line)),
             ]
@@ -193,6 +191,11 @@ def _differences(section: Section, lines: Sequence[Line]) -> str:
     if not rows:
         return "Not run: SW and another row are needed."
     return _sw_choice(lines) + table(headers, rows)
+
+
+def _floor(section: Section, origin: str, lines: Sequence[Line]) -> str:
+    rows = [(line.row.label, line.row.cell) for line in lines if line.own and line.row.cell is not None]
+    return floor_section(rows, section.floor[origin])
 
 
 def _sw_choice(lines: Sequence[Line]) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 
 from repro.costs.closed_form import token_limit
 from repro.records.store import Run
+from repro.reporting.cells import NOT_RUN, Cell, build_cells
 from repro.reporting.formatting import ABSENT, duration, page, plural, ratio, score, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
+from repro.reporting.methods import FLOOR
 from repro.reporting.provenance import provenance
 from repro.reporting.references import PAPER_DATASETS, STAND_IN
 
@@ -33,6 +35,7 @@ class Block:
     title: str
     dataset: str
     rows: dict[tuple[str, int], list[Run]]
+    floor: Cell | None  # the like rates on the same targets
 
     def time(self, row: tuple[str, int], field: str) -> float | None:
         """Mean seconds over the row's runs; None where one has none."""
@@ -77,11 +80,22 @@ def blocks(inputs: Inputs) -> list[Block]:
             device = run.record["device"]["name"]
             key = (config["tier"], config["dataset"], model, config["tuning"], device, origin)
             found[key][_row(config)].append(run)
+    floors = [
+        cell
+        for origin in ORIGINS
+        for cell in build_cells(inputs.runs[origin])
+        if cell.method == FLOOR and cell.ok
+    ]
     made = []
     for place, rows in sorted(found.items()):
         tier, dataset, model, tuning, device, origin = place
+        tested = next(run.record["data"] for each in rows.values() for run in each)
+        same = ("sha256", "test_targets")
+        floor = next(
+            (cell for cell in floors if all(cell.runs[0].record["data"][k] == tested[k] for k in same)), None
+        )
         title = f"{dataset}, tier {tier}, {model}, {tuning}, {device}"
-        made.append(Block(title + (f" ({origin})" if origin == YOURS else ""), dataset, dict(rows)))
+        made.append(Block(title + (f" ({origin})" if origin == YOURS else ""), dataset, dict(rows), floor))
     return made
 
 
@@ -99,7 +113,8 @@ def _table(block: Block, inputs: Inputs) -> str:
         "method", "k", "to the best epoch", "reduction", "token limit", "until stopped", "best of epochs",
         "validation and test", "compilation", "AUC", "runs", f"paper's reduction, {PAPER_DATASETS[paper]}",
     )  # fmt: skip
-    lines = []
+    auc = NOT_RUN if block.floor is None else score(block.floor.mean("metrics", "auc"))
+    lines = [("Like rates, the floor", *[ABSENT] * 8, auc, ABSENT, ABSENT)]
     for row in sorted(block.rows, key=lambda row: (row[0] != "SW", row)):
         runs = block.rows[row]
         good = [run for run in runs if run.status == "ok"]

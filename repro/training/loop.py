@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,42 +32,9 @@ from repro.training.progress import RunProgress
 from repro.training.scoring import score_targets
 from repro.training.seeds import random_state, restore_random_state
 from repro.training.settings import TrainingSettings
+from repro.training.state import Progress
+from repro.training.stretches import StretchLength
 from repro.training.task import Batch, Batches, CompiledBatches, Task
-
-STRETCH_S = 1.0  # on CUDA: seconds of steps between two looks at the losses, which wait for the device
-
-
-@dataclass
-class Progress:
-    """Where a training stands; everything here is stored in checkpoints.
-
-    Attributes:
-        epoch, batch: next batch to train on. step: optimiser steps taken.
-        history: per finished epoch {"epoch", "auc", "log_loss", "train_loss", "train_s"}.
-        best_epoch: epoch with the best validation AUC so far, -1 before the first.
-        loss_sum, targets: of the epoch so far. tokens_raw, tokens_padded: of the first epoch. All four
-            are sums over all processes.
-        seconds: the clocks.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best_epoch: int = -1
-    loss_sum: float = 0.0
-    targets: int = 0
-    tokens_raw: int = 0
-    tokens_padded: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def best(self) -> dict[str, float]:
-        """Validation entry of the best epoch."""
-        return self.history[self.best_epoch]
-
-    def stalled(self, patience: int) -> bool:
-        """Whether the last `patience` epochs brought no better validation AUC."""
-        return self.best_epoch >= 0 and len(self.history) - 1 - self.best_epoch >= patience
 
 
 class Trainer:
@@ -108,6 +75,7 @@ class Trainer:
         self._losses = Losses()
         # On CUDA steps are queued without waiting for the device, and batches are built by a thread.
         self._waits = self.device.type != "cuda"
+        self._stretch_length = StretchLength(self.accelerator)
 
     def train(self) -> Progress:
         """Train to the end and restore the best epoch's parameters.
@@ -200,14 +168,14 @@ class Trainer:
             self._read_losses()
 
     def _stretch(self, steps: Iterator[tuple[Any, Any]], stream: Iterator[Batch]) -> None:
-        """One step on a CPU; on CUDA a second of them, queued without waiting for the device."""
+        """One step on a CPU; on CUDA about a second of them, queued without waiting for the device."""
         begin, index = time.perf_counter(), self.accelerator.process_index
-        for key, group in steps:
+        for key, group in islice(steps, 1 if self._waits else self._stretch_length.steps):
             total = sum(self.task.train.count(each) for each in group)
             self._step(key, index < len(group), total, stream)
-            if self._waits or time.perf_counter() - begin > STRETCH_S:
-                break
         self._read_losses()
+        if not self._waits:
+            self._stretch_length.adapt(time.perf_counter() - begin)
 
     def _finish_epoch(self, metrics: dict[str, Any]) -> None:
         progress = self.progress

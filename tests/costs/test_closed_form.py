@@ -83,6 +83,12 @@ def test_bad_training_settings_are_refused(settings, match):
         Training(**settings)
 
 
+@pytest.mark.parametrize("training", [Training(frozen_layers=1), Training("lora", checkpointing=True)])
+def test_sum_models_have_no_frozen_layers_and_no_checkpointing(training):
+    with pytest.raises(ConfigError, match="training loop of SW and DTI has neither"):
+        sum_model_cost(architecture_of("random:tiny-llama"), SumCounts(9, 1, 45, 9), training)
+
+
 def test_a_window_longer_than_the_positions_is_refused():
     arch = architecture_of("random:smollm2-135m")
     arch.check_length(8192, "prompt")

@@ -14,6 +14,9 @@ from repro.errors import ConfigError
     [
         ("NVIDIA A100-SXM4-80GB", "a100"),
         ("NVIDIA A100 80GB PCIe", "a100"),
+        ("NVIDIA A100-PCIE-40GB", "a100-40"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40"),
+        ("A100-SXM4-40GB", "a100-40"),
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA H100 SXM5 80GB", "h100"),
         ("NVIDIA H100 PCIe", "h100-pcie"),
@@ -28,13 +31,32 @@ def test_names_of_drivers(name, key):
 
 @pytest.mark.parametrize(
     "name",
-    ["NVIDIA A10", "NVIDIA A1000", "Tesla T4", "NVIDIA H100", "NVIDIA H200 NVL", "AMD EPYC, 2 cores", ""],
+    [
+        *(
+            "NVIDIA A10",
+            "NVIDIA A1000",
+            "Tesla T4",
+            "NVIDIA H100",
+            "NVIDIA H200 NVL",
+            "AMD EPYC, 2 cores",
+            "",
+        ),
+        *("NVIDIA A100-SXM-64GB", "NVIDIA GH200 480GB", "NVIDIA H100 80GB HBM2e"),
+        *("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "NVIDIA A100-SXM4-80GB MIG 7g.80gb"),
+        *("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA H200 MIG 3g.71gb"),
+        *("GRID A100-40C", "GRID A100-3-20C", "NVIDIA H200-141C", "GRID A100 80GB PCIe", "NVIDIA vGPU H200"),
+    ],
 )
 def test_an_unknown_device_has_no_mfu(name):
     assert device_of(name) is None
     assert mfu(1e15, name) is None
     with pytest.raises(ConfigError, match="device"):
         device_named(name)
+
+
+def test_versions_of_a_board_differ_in_memory_alone():
+    large, small = DEVICES["a100"], DEVICES["a100-40"]
+    assert large.bf16_flops == small.bf16_flops and large.memory_gib == 2 * small.memory_gib
 
 
 def test_mfu_is_a_share_of_all_devices_together():

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
+import torch
 
 from repro import cli
+from repro.backbones.shapes import SHAPES
 from repro.costs.architecture import architecture_of
 from repro.costs.closed_form import Training
+from repro.costs.counted_models import kept_bytes
 from repro.costs.devices import DEVICES
 from repro.costs.own_data import Workload, cost_table, project_cost
 from repro.costs.projection import (
     DEFAULT_MFU,
     MICRO_BATCH_TOKENS,
     PRICES,
+    checkpointed_bytes_per_token,
     gpu_hours,
     implied_mfu,
+    lora_kept_bytes_per_token,
     measured_mfu,
     memory_gib,
 )
@@ -31,9 +39,29 @@ def timing(
 
 def test_mfu_is_the_median_of_the_nearest_measurement():
     rows = [timing(0.5), timing(0.52), timing(0.51), timing(0.3, k=1), timing(0.6, "sw", 1), timing(None)]
-    found = measured_mfu(rows, "llama-3.1-8b", "lora", "dti", 40)
+    found = measured_mfu(rows, DEVICES["h100"], "llama-3.1-8b", "lora", "dti", 40)
     assert found.value == 0.51 and "H100" in found.source and "k = 50" in found.source
-    assert measured_mfu(rows, "llama-3.1-8b", "lora", "sw", 1).value == 0.6
+    assert measured_mfu(rows, DEVICES["h100"], "llama-3.1-8b", "lora", "sw", 1).value == 0.6
+
+
+def test_mfu_is_the_target_devices_own():
+    a100 = timing(0.3, device="NVIDIA A100-SXM4-80GB")
+    rows = [a100, timing(0.5), timing(0.9, device="NVIDIA A100-SXM4-80GB MIG 1g.10gb")]
+    values = {
+        key: measured_mfu(rows, DEVICES[key], "llama-3.1-8b", "lora", "dti", 50)
+        for key in ("a100", "h100", "a100-40", "h200")
+    }
+    assert {key: mfu.value for key, mfu in values.items()} == {
+        "a100": 0.3, "h100": 0.5, "a100-40": DEFAULT_MFU, "h200": DEFAULT_MFU,
+    }  # fmt: skip
+    assert "assumed" in values["h200"].source and "A100" in values["a100"].source
+
+
+def test_a_bill_takes_the_mfu_of_its_device():
+    own = {"backbone": "random:tiny-llama"}
+    rows = [timing(0.3, **own, device="NVIDIA A100-SXM4-80GB"), timing(0.5, **own)]
+    found = {key: project_cost(TINY, key, timing=rows)["dti"].mfu.value for key in ("a100", "h100", "h200")}
+    assert found == {"a100": 0.3, "h100": 0.5, "h200": DEFAULT_MFU}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +74,7 @@ def test_mfu_is_the_median_of_the_nearest_measurement():
     ],
 )
 def test_mfu_of_something_else_is_not_taken(row):
-    found = measured_mfu([row], "llama-3.1-8b", "lora", "dti", 50)
+    found = measured_mfu([row], DEVICES["h100"], "llama-3.1-8b", "lora", "dti", 50)
     assert found.value == DEFAULT_MFU and "assumed" in found.source
 
 
@@ -68,6 +96,19 @@ def test_memory_by_hand():
     assert fixed == pytest.approx(16 * (arch.parameters - table) + 2 * table)
 
 
+@pytest.mark.parametrize("shape", ["tiny-llama", "tiny-qwen", "smollm2-135m"])
+def test_what_autograd_keeps_in_closed_form_is_what_is_counted(shape):
+    arch, training, tokens = architecture_of(f"random:{shape}"), Training("lora", 8, False), 1000
+    counted = kept_bytes(SHAPES[shape], training, tokens, torch.bfloat16)
+    rotary, pooled = 2 * 2 * arch.head_dim * tokens, 2 * arch.hidden + 8  # bf16 cosines and sines; the head's
+    assert counted == tokens * lora_kept_bytes_per_token(arch, 8, arch.layers) + rotary + pooled
+    inputs = kept_bytes(SHAPES[shape], replace(training, checkpointing=True), tokens, torch.bfloat16)
+    of_one_layer = lora_kept_bytes_per_token(arch, 8, 1)
+    every = lora_kept_bytes_per_token(arch, 8, arch.layers)
+    checkpointed = checkpointed_bytes_per_token(arch, every, 2)
+    assert inputs - rotary - pooled == tokens * (checkpointed - of_one_layer)
+
+
 def test_a_bill_adds_up():
     bills = project_cost(TINY, "a100", mfu=0.25, price=2.0)
     for bill in bills.values():
@@ -77,6 +118,7 @@ def test_a_bill_adds_up():
         assert bill.memory_gib * 2**30 > 2 * architecture_of(TINY.backbone).parameters + MICRO_BATCH_TOKENS
     assert bills["sw"].flops > 3 * bills["dti"].flops
     text = cost_table(TINY, "a100", 4, bills)
+    assert "bfloat16 activations" in text
     assert "Projected, not measured" in text and f"{bills['sw'].train_per_target:.3e}" in text
 
 
@@ -92,7 +134,10 @@ def test_the_assumed_price_and_mfu_are_said():
         ({"n": 0}, ConfigError, "at least 1"),
         ({"k": 0}, ConfigError, "at least 1"),
         ({"targets": 0}, ConfigError, "targets"),
-        ({"tokens": 1.0}, ConfigError, "tokens per interaction"),
+        *(({"tokens": x}, ConfigError, "tokens per interaction") for x in (1.0, math.nan, math.inf)),
+        ({"epochs": math.nan}, ConfigError, "epochs"),
+        ({"training": Training("lora", frozen_layers=1)}, ConfigError, "frozen_layers=1"),
+        ({"training": Training("lora", checkpointing=True)}, ConfigError, "checkpointing=True"),
         ({"epochs": 0.0}, ConfigError, "epochs"),
         ({"n": 900, "tokens": 20.0}, ConfigError, "positions"),
         ({"backbone": "random:none"}, BackboneError, "unknown shape"),
@@ -101,6 +146,12 @@ def test_the_assumed_price_and_mfu_are_said():
 def test_bad_sizes_are_refused(change, error, match):
     with pytest.raises(error, match=match):
         project_cost(Workload(**{**vars(TINY), **change}), "a100")
+
+
+def test_a_fraction_of_a_token_counts():
+    flops = [project_cost(replace(TINY, tokens=x), "a100")["dti"].flops for x in (10.0, 10.5, 11.0)]
+    assert flops[0] < flops[1] < flops[2]
+    assert flops[1] == pytest.approx((flops[0] + flops[2]) / 2, rel=1e-3)
 
 
 def test_an_unknown_device_and_no_gpu_are_refused():

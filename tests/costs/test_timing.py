@@ -11,7 +11,9 @@ import torch
 from repro.backbones.interval_blocks import BLOCK
 from repro.backbones.spec import BackboneSpec
 from repro.costs import timing
-from repro.costs.timing import FullBatches, Plan, flops_per_token, measure, method_of, shape_of, write_timing
+from repro.costs.counted_models import SumModelCounter
+from repro.costs.prompt_counts import sum_counts
+from repro.costs.timing import FullBatches, Plan, measure, method_of, shape_of, step_cost, write_timing
 from repro.experiments.tiers import gpu_tier, paper_tier, tier_named
 from repro.methods.method import BatchSizes
 from repro.methods.sum_model import SumModel
@@ -89,13 +91,31 @@ def test_on_cuda_every_batch_has_the_one_length(workshop, monkeypatch, k) -> Non
     assert len(batches.warm_up("cpu")) == 1
 
 
-def test_flops_of_a_token_count_trained_and_fixed_weights() -> None:
-    backbone = timing.load_backbone(BackboneSpec("random:tiny-llama"))
-    layer = 48 * 48 * 2 + 48 * 16 * 2 + 3 * 48 * 96
-    assert flops_per_token(SumModel(backbone)) == 6 * 4 * layer
-    adapted = timing.load_backbone(BackboneSpec("random:tiny-llama", tuning="lora", lora_rank=2))
-    adapters = 2 * (2 * (48 + 48) + 2 * (48 + 16) + 3 * (48 + 96))
-    assert flops_per_token(SumModel(adapted)) == 4 * (4 * layer + 6 * adapters)
+@pytest.mark.parametrize("backbone", [{}, {"train_embeddings": False}, {"tuning": "lora", "lora_rank": 2}])
+@pytest.mark.parametrize("k", [1, 6])
+def test_a_steps_flops_are_those_that_are_counted(workshop, backbone, k) -> None:
+    """FLOPs that MFU is a share by: PyTorch's counter on the same model and batches."""
+    tier = tier_named("test")
+    tier = replace(tier, backbone=replace(tier.backbone, **backbone))
+    batches, method = full_batches(workshop, k, 512), method_of(4, k)
+    keys = batches.epoch(0, 0)[:2]
+    cost = step_cost(tier, method, timing.load_backbone(tier.backbone), batches, keys)
+    counted = SumModelCounter(tier.backbone, tier.loss).count(sum_counts(batches, keys), method.fixes)
+    assert (cost.forward, cost.train) == (counted.torch_forward, counted.torch_train)
+    assert sum_counts(batches, keys).sums == sum(batches.count(key) for key in keys)
+
+
+def test_mfu_is_the_closed_form_over_the_peak(workshop, monkeypatch) -> None:
+    """On a device with a peak, MFU times peak and time is the FLOPs of the measured batches."""
+    seen: list[float] = []
+    monkeypatch.setattr(timing, "mfu", lambda flops, name, count: seen.append(flops) or 0.5)
+    tier = tier_named("test")
+    (row,) = measure(workshop, tier, "synthetic", "rella", str, replace(PLAN, ks=(4,), repeats=1))
+    batches = full_batches(workshop, 4, PLAN.length)
+    keys = (batches.epoch(0, 0) * 3)[PLAN.warm : PLAN.warm + PLAN.steps]
+    backbone = timing.load_backbone(tier.backbone)
+    cost = step_cost(tier, method_of(4, 4), backbone, batches, keys)
+    assert seen[0] * row["step_ms"] / 1e3 * PLAN.steps == pytest.approx(cost.train) and row["mfu"] == 0.5
 
 
 def test_known_shapes_take_the_place_of_weights() -> None:

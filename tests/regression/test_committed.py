@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from repro.data import protocols
+from baselines import rates
+from repro.data import TEST, TRAIN, protocols
 from repro.records.columns import scores_bytes
 from repro.records.store import Run, RunStore
 from repro.regression.committed import check_committed
@@ -15,6 +16,7 @@ from repro.regression.findings import Verdict
 
 METRICS = "committed records, metrics and counts"
 DATA = "data of synthetic, protocol rella"
+FLOOR = "floor of synthetic, protocol rella"
 FILES = "committed measurements and references"
 
 
@@ -52,9 +54,9 @@ def add_statistics(world, dataset: str) -> None:
 def test_untouched_results_match(world) -> None:
     found = check(world)
     assert {name: each.verdict for name, each in found.items()} == dict.fromkeys(
-        (METRICS, DATA, FILES), Verdict.MATCH
+        (METRICS, DATA, FLOOR, FILES), Verdict.MATCH
     )
-    assert found[METRICS].spread == "2 files"
+    assert (found[METRICS].spread, found[FLOOR].spread) == ("7 files", "5 files")
 
 
 def test_one_changed_score_is_found_in_the_metrics(world) -> None:
@@ -86,6 +88,63 @@ def test_a_changed_count_is_found(world, split) -> None:
     edit_record(a_run(world), data={f"{split}_targets": 23})
     found = check(world)[DATA]
     assert found.verdict is Verdict.DIFFERS and f"{split}_targets is 23" in found.note
+
+
+@pytest.mark.parametrize("change", ["config", "epochs"])
+def test_a_trained_run_without_training_targets_is_found(world, change) -> None:
+    """Only a language model as it was loaded has none."""
+    store = RunStore(world.gate.results / "runs", world.gate.results / "targets")
+    untrained, fitted = (
+        next(run for run in store.list() if run.record["config"]["method"] == name)
+        for name in ("zero-shot", "rates")
+    )
+    assert untrained.record["data"]["train_targets"] == 0
+    if change == "config":  # fitted on its training targets, in no epoch
+        assert fitted.record["time"]["epochs"] == 0
+        edit_record(fitted, data={"train_targets": 0})
+    else:
+        edit_record(untrained, time={"epochs": 1})
+    found = check(world)[DATA]
+    assert found.verdict is Verdict.DIFFERS and "train_targets is 0" in found.note
+
+
+def own_answer_counted(data, settings):
+    """Like rates of an item without leaving the row itself out."""
+    rows, item, label = data.targets(TRAIN), data.interactions.item, data.interactions.label
+    shown = np.bincount(item[rows], minlength=len(data.items))
+    liked = np.bincount(item[rows], weights=label[rows], minlength=len(data.items))
+    return liked[item], shown[item]
+
+
+def answers_of_the_test_counted(data, settings):
+    """The same, over test targets as well."""
+    rows = np.concatenate([data.targets(TRAIN), data.targets(TEST)])
+    item, label = data.interactions.item, data.interactions.label
+    shown = np.bincount(item[rows], minlength=len(data.items))
+    liked = np.bincount(item[rows], weights=label[rows], minlength=len(data.items))
+    own = np.isin(np.arange(len(item)), rows)
+    return liked[item] - own * label, shown[item] - own
+
+
+@pytest.mark.parametrize("leak", [own_answer_counted, answers_of_the_test_counted])
+def test_a_leak_into_the_item_rate_is_found(world, monkeypatch, leak) -> None:
+    monkeypatch.setattr(rates, "_item", leak)
+    found = check(world)
+    assert {name for name, each in found.items() if not each.passes} == {FLOOR}
+    assert found[FLOOR].note.count("scores differ") == 3  # rates, rates-4, item-rate
+
+
+def test_one_changed_score_of_the_floor_is_found(world) -> None:
+    run = next(
+        run
+        for run in RunStore(world.gate.results / "runs", world.gate.results / "targets").list()
+        if run.record["config"]["method"] == "constant"
+    )
+    score = run.scores().copy()
+    score[5] += 3e-5
+    (run.path / "scores.parquet").write_bytes(scores_bytes(run.targets().target, score))
+    found = check(world)[FLOOR]
+    assert found.verdict is Verdict.DIFFERS and "1 scores differ, target 5" in found.note
 
 
 def test_a_changed_configuration_has_another_run_id(world) -> None:

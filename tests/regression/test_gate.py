@@ -10,13 +10,16 @@ from planted_gate import planted_runs
 
 from repro import cli
 from repro.errors import ConfigError, RecordError
+from repro.evaluation.metrics import evaluate_scores
 from repro.experiments.regression import ROWS, SEEDS, regression_gate
 from repro.records.columns import scores_bytes
 from repro.records.store import RunStore
 from repro.regression import gate as gate_module
 from repro.regression.findings import Finding, Verdict
 from repro.regression.gate import Gate, difference
-from repro.regression.references import MIN_RUNS, PROMPTS, read_reference
+from repro.regression.references import MIN_RUNS, PROMPTS, SCORES, processor_fingerprint, read_reference
+from repro.regression.score_list import METRIC, check_score_list, score_checksums
+from repro.reporting.scores import run_digest
 
 
 def failing(findings) -> set[str]:
@@ -36,6 +39,76 @@ def test_one_changed_score_fails(world) -> None:
     score[np.argmax(score)] = 0.0
     (run.path / "scores.parquet").write_bytes(scores_bytes(run.targets().target, score))
     assert "committed records, metrics and counts" in failing(world.findings(rows={}))
+
+
+@pytest.mark.parametrize("method", ["sw", "rates-4"])
+def test_one_score_off_by_a_thousandth_fails(world, method) -> None:
+    """The pages print checksums of scores; the list has them in any case, and no metric needs to move."""
+    runs = RunStore(world.gate.results / "runs", world.gate.results / "targets").list()
+    run = next(run for run in runs if run.record["config"]["method"] == method)
+    score = run.scores().copy()
+    score[np.argmax(score)] -= 0.001 if score.max() > 0.5 else -0.001  # the largest stays so, or nearly
+    (run.path / "scores.parquet").write_bytes(scores_bytes(run.targets().target, score))
+    findings = world.findings(rows={})
+    assert METRIC in failing(findings)
+    assert run.run_id in findings[METRIC].note
+
+
+def test_pages_alone_betray_a_changed_score(world) -> None:
+    """Even where the record's metrics and the list are made to fit it."""
+    store = RunStore(world.gate.results / "runs", world.gate.results / "targets")
+    run = next(run for run in store.list() if run.record["config"]["method"] == "sw")
+    score = run.scores().copy()
+    score[np.argmax(score)] += 2e-5  # moves no printed figure
+    (run.path / "scores.parquet").write_bytes(scores_bytes(run.targets().target, score))
+    metrics = evaluate_scores(run.targets().label, score, run.targets().group)
+    (run.path / "record.json").write_text(
+        json.dumps(run.record | {"metrics": run.record["metrics"] | metrics})
+    )
+    path = world.gate.references / "scores.json"
+    listed = json.loads(path.read_text()) | {"scores": score_checksums(world.gate.results)}
+    path.write_text(json.dumps(listed))
+    findings = world.findings(rows={})
+    assert failing(findings) == {"pages against records"}
+    (again,) = [each for each in store.list() if each.run_id == run.run_id]
+    assert run_digest(again) in findings["pages against records"].note
+
+
+def test_a_run_that_only_the_list_or_only_the_results_have_fails(world) -> None:
+    run = RunStore(world.gate.results / "runs", world.gate.results / "targets").list()[0]
+    path = world.gate.references / "scores.json"
+    listed = json.loads(path.read_text())
+    listed["scores"]["gone"] = listed["scores"].pop(run.run_id)
+    path.write_text(json.dumps(listed))
+    (found,) = check_score_list(world.gate.results)
+    assert not found.passes
+    assert f"{run.run_id}: not in the list" in found.note and "--update" in found.note
+    assert "gone: in the list, but no committed run" in found.note
+
+
+@pytest.mark.parametrize("git", [{"dirty": True}, {"sha": None, "dirty": None}])
+def test_references_of_uncommitted_sources_are_not_run(world, git) -> None:
+    for name in (PROMPTS, SCORES, "planted"):
+        path = world.gate.references / f"{name}.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"git": content["git"] | git}))
+    findings = world.findings()
+    for metric in (PROMPTS, METRIC, "planted"):
+        assert findings[metric].verdict is Verdict.NOT_RUN and "--update" in findings[metric].note
+
+
+def test_the_processor_is_told_by_model_and_instruction_sets(tmp_path) -> None:
+    told = tmp_path / "cpuinfo"
+
+    def kind(text: str) -> str | None:
+        told.write_text(text)
+        return processor_fingerprint(told)
+
+    base = "processor\t: 0\nmodel name\t: Some CPU\ncpu MHz\t: 2000\nflags\t: sse avx2\n"
+    assert kind(base) == kind(base.replace("2000", "3000") + base.replace("avx2", "avx"))  # the first counts
+    assert len({kind(base), kind(base.replace("avx2", "avx2 avx512f")), kind(base.replace("Some", "B"))}) == 3
+    assert kind("nothing: of use\n") is None
+    assert processor_fingerprint(tmp_path / "missing") is None
 
 
 def test_one_changed_figure_of_a_page_fails(world) -> None:
@@ -95,7 +168,7 @@ def test_update_is_refused_on_a_dirty_tree(monkeypatch) -> None:
     def dirty() -> None:
         raise RecordError("tree", "uncommitted changes", "a clean git tree", "commit")
 
-    monkeypatch.setattr(cli, "require_clean_tree", dirty)
+    monkeypatch.setattr("repro.commands.output.require_clean_tree", dirty)
     monkeypatch.setattr(gate_module, "prompt_state", lambda *arguments: pytest.fail("started"))
     assert exit_code(monkeypatch, "regression", "--update") == 2
 

@@ -12,12 +12,13 @@ from repro.backbones.tokenizer import answer_ids, tiny_tokenizer
 from repro.data import TRAIN
 from repro.methods import numerics
 from repro.prompts import packing
-from repro.regression import retraining
+from repro.regression import references, retraining
 from repro.regression.findings import Verdict
 from repro.regression.references import read_reference
 from repro.regression.retraining import retrain, stale_reason
 from repro.training.loop import Trainer
 
+KIND = "0" * 64  # of a processor
 MATCH = {"planted, AUC": Verdict.MATCH, "planted, log loss": Verdict.MATCH}
 
 
@@ -83,13 +84,45 @@ def test_scores_of_other_targets_than_recorded_differ(world, monkeypatch) -> Non
     assert found[-1].verdict is Verdict.DIFFERS and "metrics.auc" in found[-1].note
 
 
-def test_a_small_move_is_seed_noise_and_names_the_rule(world) -> None:
-    """On the reference's own device and versions any move is the program's."""
+def moved_a_little(world) -> dict:
     reference = read_reference(world.gate.references, "planted")
     reference["runs"][0]["auc"] += 0.0005
+    reference["environment"]["processor"] = KIND
+    return reference
+
+
+def test_a_small_move_fails_on_the_same_kind_of_machine(world, monkeypatch) -> None:
+    """There, any move is the program's."""
+    monkeypatch.setattr(references, "processor_fingerprint", lambda: KIND)
+    found = retrain("planted", moved_a_little(world), planted_runs, world.workshop)
+    assert [each.verdict for each in found] == [Verdict.MOVED, Verdict.MATCH]
+    assert not found[0].passes and "raise the numerics" in found[0].note
+
+
+@pytest.mark.parametrize("elsewhere", ["another", "unknown", "versions", "device", "not told"])
+def test_a_small_move_is_seed_noise_elsewhere(world, monkeypatch, elsewhere) -> None:
+    monkeypatch.setattr(references, "processor_fingerprint", lambda: KIND)
+    reference = moved_a_little(world)
+    if elsewhere == "another":
+        reference["environment"]["processor"] = "f" * 64
+    elif elsewhere == "unknown":  # a list of before processors were written down
+        reference["environment"].pop("processor")
+    elif elsewhere == "versions":
+        reference["environment"]["numpy"] = "1.0"
+    elif elsewhere == "device":
+        reference["device"] = "another, 2 cores"
+    else:  # two systems that do not tell their processor are not known to be of one kind
+        monkeypatch.setattr(references, "processor_fingerprint", lambda: None)
+        reference["environment"]["processor"] = None
     found = retrain("planted", reference, planted_runs, world.workshop)
     assert [each.verdict for each in found] == [Verdict.WITHIN_NOISE, Verdict.MATCH]
-    assert "raise its numerics" in found[0].note
+
+
+def test_another_number_of_threads_makes_the_reference_stale(world, monkeypatch) -> None:
+    monkeypatch.setattr(retraining, "train", lambda *arguments: pytest.fail("trained"))
+    reference = read_reference(world.gate.references, "planted") | {"threads": 7}
+    (found,) = retrain("planted", reference, planted_runs, world.workshop)
+    assert found.verdict is Verdict.NOT_RUN and "7 threads" in found.note
 
 
 def test_raised_numerics_make_the_reference_stale(world, monkeypatch) -> None:

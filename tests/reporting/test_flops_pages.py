@@ -142,10 +142,46 @@ def test_projection_takes_measured_mfu_and_times_and_marks_the_rest(world):
     )
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[3:5] == ["ours, ml-1m", "5.37"]
-    assert "0.55, measured on NVIDIA H100 80GB HBM3, dti, k = 50" in cells
-    assert cells[7] == "not run", "nobody measured an A100"
-    assert cells[10] == "0.28", "776,007 targets at 776.007 per second"
-    assert "(projected)" in cells[8] and "(projected)" in cells[11]
+    assert cells[6:8] == ["0.40, assumed, none measured", "not run"], "nobody measured an A100"
+    assert cells[10] == "0.55, measured on NVIDIA H100 80GB HBM3, dti, k = 50"
+    assert cells[11] == "0.28", "776,007 targets at 776.007 per second"
+    assert "(projected)" in cells[8] and "(projected)" in cells[12]
+
+
+def test_every_cell_of_table_3_has_its_memory_and_whether_it_fits(world):
+    lines = rendered(world)["projection"].split("### Memory of one GPU")[1].split("## BAHE")[0].splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines if "paper length" in line]
+    assert len(cells) == 12 and all("closed form" in line[5] for line in cells), "nothing was counted"
+    assert [line[4] for line in cells[:4]] == ["757", "1,072", "1,773", "2,474"]
+    for line in cells:
+        assert 16 < float(line[7]) < 37.3 < float(line[6]) < 74.5
+        assert line[8:11] == ["with checkpointing", "yes", "yes"]
+    add(world, committed_rows("k-ml-1m"), "k")
+    page = rendered(world)["projection"].split("### Memory of one GPU")[1].split("## BAHE")[0]
+    assert page.count("counted on other prompts") == 12 and "closed form" not in page
+
+
+def test_a_day_of_bahe_has_hours_price_memory_and_its_table_apart(world):
+    add(world, rows := committed_rows("length"), "length")
+    page = rendered(world)["projection"].split("## BAHE")[1]
+    row = next(
+        row
+        for row in rows
+        if (row["backbone"], row["method"], row["counter"]) == ("qwen2.5-1.5b", "bahe", "closed_form")
+        and row["length"]["text_tokens"] == 2048
+    )
+    day, encoding = (
+        [cell.strip() for cell in line.split("|")]
+        for part in ("### A day of training", "### Encoding the table")
+        for line in page.split(part)[1].split("## ")[0].splitlines()
+        if line.startswith("| qwen2.5-1.5b | 2,048") and "LLM-CTR" not in line
+    )
+    hours = 50e6 * row["train_flops_per_target"] / (312e12 * 0.4) / 3600
+    assert day[4] == f"{hours:,.1f} (projected)" and day[5] == f"{hours / 8:,.1f}"
+    assert day[6] == f"{1.80 * hours:,.0f}" and day[8:10] == ["yes", "yes"]
+    million = 1e6 * row["length"]["table_flops_per_behaviour"] / (312e12 * 0.4) / 3600
+    assert encoding[3:5] == ["128", f"{million:,.3f} (projected)"]
+    assert encoding[6] == f"{million * 50 * 128:,.1f} (projected)"
 
 
 def test_timing_of_an_unlisted_device_is_nobodys_measurement(world):

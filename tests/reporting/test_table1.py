@@ -279,13 +279,45 @@ def test_nothing_is_called_good_without_the_floor(world):
     assert "Clearly above the floor" not in text
 
 
+def add_floor(world, signal, method="rates"):
+    return world.add(signal, method=method, n=None, **NO_LLM, training=None, record=UNTRAINED)
+
+
+def verdicts(text):
+    return {name: row["clearly above"] for name, row in table(text, "Above the floor").items()}
+
+
 def test_clearly_above_the_floor_needs_both_metrics_and_three_seeds(world):
-    world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
+    add_floor(world, 0.1)
     for seed in range(3):
         world.add(0.9, seed=seed)
     world.add(0.9, method="dti", k=50)
     world.add(0.0, method="dti", k=10)
-    rows = table(page(world), "Above the floor")
-    verdicts = {name: row["clearly above"] for name, row in rows.items()}
-    assert verdicts == {"SW, k = 1": "yes", "DTI, k = 50": "needs 3 seeds", "DTI, k = 10": "no"}
-    assert "Clearly above the floor: SW, k = 1." in page(world)
+    text = page(world)
+    assert verdicts(text) == {"SW, k = 1": "yes", "DTI, k = 50": "needs 3 seeds", "DTI, k = 10": "no"}
+    assert "Clearly above the floor: SW, k = 1." in text
+
+
+def test_the_bar_is_the_strongest_of_the_floor(world):
+    add_floor(world, 0.1)
+    add_floor(world, 0.95, method="item-rate")
+    for seed in range(3):
+        world.add(0.9, seed=seed)
+    text = page(world)
+    assert verdicts(text) == {"SW, k = 1": "no"}
+    assert "Item's like rate alone in AUC" in text
+    assert "Item's like rate alone" not in table(text, "Scores")
+
+
+def test_baselines_with_records_change_nothing_that_is_said_of_dti(world):
+    for seed in range(3):
+        world.add(0.6, seed=seed)
+        world.add(0.5, seed=seed, method="dti", k=50)
+        world.add(0.45, seed=seed, method="dti", k=10)
+    before = table(page(world), "Differences to SW")
+    add_floor(world, 0.55)
+    for name in ("din", "sasrec", "gru4rec"):
+        world.add(0.55, method=name, n=10, **NO_LLM)
+    after = table(page(world), "Differences to SW")
+    assert {name: after[name] for name in before} == before
+    assert after["DIN"]["p (Holm)"] == "—"

@@ -94,17 +94,26 @@ def exits(pids: list[int]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
-def attempt(workshop: Workshop, config: RunConfig, kill: list | None, processes: int) -> list[int]:
-    """One try at a run; `processes` > 1 sets what `accelerate launch --cpu --num_processes` sets."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def join_processes(rank: int, processes: int, port: int) -> None:
+    """What `accelerate launch --cpu --num_processes` sets."""
+    os.environ.update(ACCELERATE_USE_CPU="true", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    os.environ.update(WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes))
+
+
+def attempt(workshop: Workshop, config: RunConfig, kill: list | None, processes: int) -> list[int]:
+    """One try at a run."""
+    port = free_port()
 
     def work(rank: int) -> None:
         if processes > 1:
-            os.environ.update(ACCELERATE_USE_CPU="true", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-            os.environ.update(WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes))
+            join_processes(rank, processes, port)
         if kill is not None:
             arm(*kill)
         workshop.run(config)

@@ -87,15 +87,15 @@ def test_a_stretch_holds_many_steps_and_a_divergence_ends_it_before_anything_is_
     def wrapped(batch):
         output = forward(batch)
         calls.append(task.model.training)
-        if len(calls) == 3:
+        if len(calls) == 4:
             return type(output)(output.loss_sum * float("nan"), output.score)
         return output
 
     task.model.forward = wrapped
     trainer = device_like(task)
-    with pytest.raises(DivergedError, match="at step 2"):
+    with pytest.raises(DivergedError, match="at step 3"):
         trainer.train()
-    assert len(calls) == 7 and all(calls), "the epoch's steps were queued; nothing was evaluated"
+    assert len(calls) == 7 and all(calls), "stretches of 1, 2 and 4 steps; nothing was evaluated"
 
 
 class CompiledToys(ToyBatches):
