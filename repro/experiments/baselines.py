@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from baselines import PUBLISHED_HISTORY
 from baselines.dcnv2 import Dcnv2Settings
 from baselines.din import DinSettings
 from baselines.gru4rec import Gru4RecSettings
@@ -19,13 +20,13 @@ from baselines.rates import RatesSettings
 from baselines.sasrec import SasRecSettings
 from baselines.sim import SimSettings
 from repro.errors import ConfigError
+from repro.experiments.rows import pick_rows
 from repro.experiments.run_config import RunConfig, Tier
 from repro.experiments.selected_baselines import SELECTED, Chosen
 from repro.experiments.selection import VALIDATION_TARGETS
 from repro.training.settings import TrainingSettings
 
 BASELINE_SEEDS = 5
-PUBLISHED_HISTORY = 30  # history length of the published values on ml-1m
 MODELS: dict[str, Callable[[], Any]] = {
     "din": DinSettings,
     "sasrec": SasRecSettings,
@@ -93,15 +94,7 @@ def row_names(selection: str | None) -> list[str]:
     published = tuple(f"{name}-{PUBLISHED_HISTORY}" for name in MODELS)
     rows = (*FLOOR, *MODELS, *published)
     groups = {"floor": FLOOR, "deep": (*MODELS, *published), "all": rows}
-    names: list[str] = []
-    for part in (selection or "all").split(","):
-        for name in groups.get(part.strip(), (part.strip(),)):
-            if name not in rows:
-                known = f"groups {', '.join(groups)}; rows {', '.join(rows)}"
-                raise ConfigError("rows", repr(name), known, "pass some of these to --rows, comma-separated")
-            if name not in names:
-                names.append(name)
-    return names
+    return pick_rows(selection, rows, groups)
 
 
 def baseline_runs(

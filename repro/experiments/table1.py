@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from repro.backbones.fix_settings import Fixes
-from repro.errors import ConfigError
+from repro.experiments.rows import pick_rows
 from repro.experiments.run_config import RunConfig, Tier
 from repro.experiments.selected import SELECTED, Selected
 from repro.methods.dti import PAPER_FIXES, dti, dti_minus, dti_tuned
@@ -62,16 +62,7 @@ def row_names(selection: str | None) -> list[str]:
     Raises:
         ConfigError: an unknown row.
     """
-    names: list[str] = []
-    for part in (selection or "all").split(","):
-        wanted = GROUPS.get(part.strip(), (part.strip(),))
-        for name in wanted:
-            if name not in ROWS:
-                known = f"groups {', '.join(GROUPS)}; rows {', '.join(ROWS)}"
-                raise ConfigError("rows", repr(name), known, "pass some of these to --rows, comma-separated")
-            if name not in names:
-                names.append(name)
-    return names
+    return pick_rows(selection, ROWS, GROUPS)
 
 
 def table1_runs(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from repro.records.schema import Count, Environment, Git, NonNegative, Section, Share, parse_json, validate
+from repro.records.schema import Count, Environment, Git, NonNegative, Section, Share
 from repro.reporting.formatting import ABSENT, count, score, table
+from repro.reporting.trials import read_trials
 
 
 class BaselineTrial(Section):
@@ -39,12 +40,7 @@ def load_baseline_trials(results_dir: Path) -> dict[str, dict[str, Any]]:
     Raises:
         RecordError: a file is damaged.
     """
-    trials = {}
-    for path in sorted((results_dir / "selection" / "baselines").glob("*.json")):
-        content = parse_json(path.read_bytes(), path)
-        validate(BaselineTrialsFile, content, path)
-        trials[path.stem] = content
-    return trials
+    return read_trials(results_dir / "selection" / "baselines", BaselineTrialsFile)
 
 
 def trials_section(trials: Mapping[str, Mapping[str, Any]]) -> str:

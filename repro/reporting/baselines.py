@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from baselines import PUBLISHED_HISTORY
 from repro.evaluation.intervals import LEVEL
 from repro.reporting.baseline_speed import speed_section
 from repro.reporting.baseline_trials import trials_section
@@ -19,7 +20,6 @@ from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PublishedScore
 from repro.reporting.scores import auc_interval
 
-PUBLISHED_HISTORY = 30
 MARGIN = 0.003  # of a reproduction, in AUC; stated before the runs
 
 

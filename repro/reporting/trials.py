@@ -42,10 +42,19 @@ def load_trials(results_dir: Path) -> dict[str, dict[str, Any]]:
     Raises:
         RecordError: a file is damaged.
     """
+    return read_trials(results_dir / "selection", TrialsFile)
+
+
+def read_trials(folder: Path, schema: type[Section]) -> dict[str, dict[str, Any]]:
+    """Contents of a folder's JSON files by name, sorted, each checked against its schema.
+
+    Raises:
+        RecordError: a file is damaged.
+    """
     trials = {}
-    for path in sorted((results_dir / "selection").glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         content = parse_json(path.read_bytes(), path)
-        validate(TrialsFile, content, path)
+        validate(schema, content, path)
         trials[path.stem] = content
     return trials
 
