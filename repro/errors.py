@@ -34,6 +34,10 @@ class CheckpointError(ReproError):
     """A checkpoint is damaged or belongs to another configuration."""
 
 
+class TableError(ReproError):
+    """A behaviour table is damaged, belongs to another encoder, or lacks a behaviour."""
+
+
 class RecordError(ReproError):
     """A record is damaged, incomplete, or belongs to another configuration."""
 

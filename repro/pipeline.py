@@ -17,6 +17,7 @@ import torch
 
 from baselines.method import IdMethod
 from baselines.registry import id_task
+from repro import paths
 from repro.backbones.decoder import check_against_own_forward, check_layers
 from repro.backbones.loading import Backbone, load_backbone
 from repro.backbones.spec import BackboneSpec
@@ -27,6 +28,9 @@ from repro.experiments.floor import with_floor
 from repro.experiments.run_config import RunConfig, Tier
 from repro.experiments.table1 import table1_runs
 from repro.experiments.tiers import tier_named
+from repro.methods.bahe.filled_table import tables_folder
+from repro.methods.bahe.settings import BaheMethod
+from repro.methods.bahe.task import bahe_task
 from repro.methods.sum_batches import batches_of
 from repro.methods.sum_model import SumModel
 from repro.prompts.templates import template_for
@@ -90,6 +94,7 @@ class Workshop:
             KeyboardInterrupt: after saving a checkpoint.
         """
         loaded = self.load(config.tier, config.dataset, config.protocol)
+        config = config.with_sequences_of(loaded.data.sequences)
         resolved = self.resolved(config, loaded)
         name = run_id(resolved, self.device_name)
         checkpoints = CheckpointFolder(self.store.runs / "checkpoints" / name, name)
@@ -98,7 +103,7 @@ class Workshop:
             checkpoints.delete()  # left behind by a kill right after the record was written
             return found
         self._save_targets(config, loaded)  # before training: other targets under this name are an error
-        task = self._task(config, loaded)
+        task = self.task(config, loaded)
         seed_everything(config.seed)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -147,12 +152,14 @@ class Workshop:
             "processes": int(os.environ.get("WORLD_SIZE", 1)),
         }
         if not isinstance(config.method, IdMethod):
-            content["backbone_sha256"] = self.backbone(config.tier, config.seed).fingerprint
+            content["backbone_sha256"] = self.backbone(config.with_backbone, config.seed).fingerprint
         return config.resolved() | content
 
     def validate(self, config: RunConfig) -> dict[str, float] | None:
         """Train without storing anything; the best epoch's validation metrics, None if there are none."""
-        task = self._task(config, self.load(config.tier, config.dataset, config.protocol))
+        loaded = self.load(config.tier, config.dataset, config.protocol)
+        config = config.with_sequences_of(loaded.data.sequences)
+        task = self.task(config, loaded)
         seed_everything(config.seed)
         trainer = Trainer(task, config.training, config.seed, None, "selection")
         try:
@@ -210,9 +217,12 @@ class Workshop:
             self._backbones[key] = backbone
         return self._backbones[key]
 
-    def _task(self, config: RunConfig, loaded: LoadedData) -> Task:
+    def task(self, config: RunConfig, loaded: LoadedData) -> Task:
+        """Model and batches of a run, on this workshop's device; the backbone is a copy."""
         if isinstance(config.method, IdMethod):
             return id_task(config.method, loaded.data, config.seed, self.device)
+        if isinstance(config.method, BaheMethod):
+            return self._bahe_task(config, config.method, loaded)
         tier, training = config.tier, config.training
         backbone = copy.deepcopy(self.backbone(tier, config.seed))
         group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
@@ -224,6 +234,21 @@ class Workshop:
             test=batches_of(*shared, TEST, training.eval_batch_targets, group, tier.sizes),
             label=loaded.data.interactions.label,
             group=loaded.data.interactions.user,
+        )
+
+    def _bahe_task(self, config: RunConfig, method: BaheMethod, loaded: LoadedData) -> Task:
+        tier = config.with_backbone
+        return bahe_task(
+            method,
+            loaded.data,
+            self.backbone(tier, config.seed),
+            template_for(config.dataset),
+            config.training,
+            tier.sizes,
+            tier.compiled,
+            config.seed,
+            self.device,
+            tables_folder(paths.cache_dir()),
         )
 
 

@@ -52,6 +52,7 @@ def record_of(
             "test_targets": task.test.num_targets,
             "tokens_raw": progress.tokens_raw if trained and not is_id else None,
             "tokens_padded": progress.tokens_padded if trained and not is_id else None,
+            **({} if task.behaviours_encoded is None else {"behaviours_encoded": task.behaviours_encoded}),
         },
         "time": {
             "train_s": seconds.get("train", 0.0) if trained else None,
@@ -61,6 +62,7 @@ def record_of(
             "data_s": seconds.get("data", 0.0) if trained else None,
             "epochs": len(progress.history),
             "best_epoch": int(best["epoch"]) if best else None,
+            **({} if task.table_build_s is None else {"table_build_s": task.table_build_s}),
         },
         "memory": {"peak_gib": peak_gib(trainer.device)},
         "device": {"name": device, "count": trainer.accelerator.num_processes},

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from repro.experiments import baselines, selection
+from repro.experiments import bahe, baselines, selection
 from repro.experiments.run_config import Tier
 from repro.pipeline import Workshop
 from repro.records.atomic import json_bytes, write_file
@@ -17,8 +17,19 @@ from repro.records.environment import code_sha256, environment, git_state
 
 def run_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path) -> Path:
     """Run all trials of `experiments.selection`, then write them with what they were made from."""
-    path, rows = root / "selection" / f"{tier.name}-{dataset}.json", []
-    for trial in selection.trials(tier, dataset, protocol):
+    path = root / "selection" / f"{tier.name}-{dataset}.json"
+    return _run_trials(workshop, tier, selection.trials(tier, dataset, protocol), path)
+
+
+def run_bahe_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path) -> Path:
+    """The same for the trials of `experiments.bahe`."""
+    path = root / "selection" / "bahe" / f"{tier.name}-{dataset}.json"
+    return _run_trials(workshop, tier, bahe.trials(tier, dataset, protocol), path)
+
+
+def _run_trials(workshop: Workshop, tier: Tier, trials: Iterable[selection.Trial], path: Path) -> Path:
+    rows = []
+    for trial in trials:
         best = workshop.validate(trial.config)
         row = {
             "family": trial.family,

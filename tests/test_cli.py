@@ -14,8 +14,9 @@ import pytest
 from rich.console import Console
 
 from baselines.rates import Rates
-from repro import cli, paths
+from repro import cli, leakage, paths
 from repro.commands import output
+from repro.experiments.leakage import leakage_runs
 from repro.experiments.tiers import TIERS
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
@@ -93,6 +94,36 @@ def test_the_page_is_rendered_after_each_row(command, monkeypatch) -> None:
     assert done == [step for method in methods for step in (method, page)]
 
 
+def test_open_questions_are_trained_first_and_leakage_is_measured_last(command, monkeypatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(Workshop, "run", lambda self, config: done.append(config.method.name))
+    monkeypatch.setattr(leakage, "measure_leakage", lambda workshop, run: done.append("measured"))
+    monkeypatch.setattr(leakage, "write_leakage", lambda root, rows: root / f"{len(rows)} rows")
+    monkeypatch.setattr(output, "render", lambda *pages, **options: done.append(f"render {' '.join(pages)}"))
+    code, out, err = command("bahe-open", *TABLE1[1:], "--rows", "cut-1-6,leakage")
+    assert code == 0, err
+    trained = [step for step in done[: done.index("measured")] if step != "render bahe_open"]
+    assert trained == ["rates", "rates-4", "constant", "user-rate", "item-rate", "bahe"]
+    measured = len(leakage_runs(1))
+    assert done[-2 * measured :] == ["measured", "render bahe_open"] * measured
+    assert f"{measured} rows" in out
+
+
+def test_bahe_trains_its_rows_and_renders_its_page(command, own_folders) -> None:
+    place = ("--tier", "test", "--dataset", "synthetic", "--rows", "bahe,dti-bahe-10,din")
+    code, out, err = command("bahe", *place, "--seeds", "1")
+    assert code == 0, err
+    assert "bahe.md" in out
+    page = (own_folders / "reports" / "bahe.md").read_text()
+    for row in ("Like rates", "DIN", "BAHE", "DTI over BAHE, k = 10"):
+        assert f"| {row} " in page
+    records = (own_folders / "runs" / "test" / "synthetic").glob("*/record.json")
+    names = {path.parent.name.rsplit("-", 2)[0] for path in records}
+    assert {"bahe-n4", "dti-bahe-k10-n4", "din-n4", "rates"} <= names
+    code, _, err = command("select", "--bahe", "--models", "din", "--tier", "test")
+    assert code == 2 and "--models" in err
+
+
 def test_figure2_uses_the_runs_of_table1(command, own_folders, monkeypatch) -> None:
     assert command(*TABLE1, "--rows", "dti-50")[0] == 0
     monkeypatch.setattr(SumModel, "forward", lambda *arguments: pytest.fail("trained again"))
@@ -109,6 +140,16 @@ def test_table2_and_report(command, own_folders) -> None:
     assert (own_folders / "reports" / "table2.md").exists()
     assert command("report")[0] == 0
     assert {"table1.md", "table2.md", "figure2.md", "README.md"} <= files_below(own_folders / "reports")
+
+
+def test_bahe_efficiency_measures_and_renders(command, own_folders) -> None:
+    chosen = ("--tier", "test", "--lengths", "64", "--behaviour-tokens", "8")
+    code, out, err = command("bahe-efficiency", *chosen)
+    assert code == 0, err
+    assert "bahe, 64 tokens" in out and "llm_ctr, 64 tokens" in out
+    assert len(list((own_folders / "runs" / "bahe").glob("efficiency-test-tiny-llama-*.json"))) == 1
+    page = (own_folders / "reports" / "bahe_efficiency.md").read_text(encoding="utf-8")
+    assert "tiny-llama shape" in page and "behaviours of 8 tokens" in page
 
 
 def test_report_check_names_a_page_that_was_edited(command, own_folders) -> None:
@@ -138,6 +179,9 @@ WRONG = {
     "no seeds": ((*TABLE1, "--seeds", "0"), ("at least 1",)),
     "negative seeds": ((*TABLE1, "--seeds", "-3"), ("at least 1",)),
     "no seeds of the baselines": (("baselines", *TABLE1[1:], "--seeds", "0"), ("at least 1",)),
+    "ablation": (("bahe-ablation", *TABLE1[1:], "--rows", "cut-1-6"), ("no-cache", "mean-pooling")),
+    "open question": (("bahe-open", *TABLE1[1:], "--rows", "no-cache"), ("cuts", "leakage")),
+    "no seeds of the leakage": (("bahe-open", "--rows", "leakage", "--seeds", "0"), ("at least 1",)),
     "no folder": (("table1", "--tier", "test", "--dataset", "ml-1m"), ("ml-1m", "--data-dir")),
     "empty folder": (
         ("table1", "--tier", "test", "--dataset", "ml-1m", "--data-dir", "EMPTY"),

@@ -51,7 +51,7 @@ def test_a_record_says_what_was_done_without_a_language_model(workshop, row) -> 
 def test_scores_come_from_the_best_epoch_with_its_batch_statistics(workshop) -> None:
     config = config_of("din", max_epochs=3, patience=3, learning_rate=3e-2)
     loaded = workshop.load(config.tier, *PLACE)
-    trainer = Trainer(workshop._task(config, loaded), config.training, config.seed, None, "by hand")
+    trainer = Trainer(workshop.task(config, loaded), config.training, config.seed, None, "by hand")
     by_epoch = []
     finish = trainer._finish_epoch
 

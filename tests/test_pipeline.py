@@ -251,7 +251,7 @@ def test_a_tiny_model_learns_20_targets_by_heart(workshop, row) -> None:
     )
     subset = Subset(train_targets=20, validation_targets=24, test_targets=24)
     tier = replace(config.tier, training=training, subset=subset)
-    task = workshop._task(replace(config, tier=tier), workshop.load(tier, DATASET, PROTOCOL))
+    task = workshop.task(replace(config, tier=tier), workshop.load(tier, DATASET, PROTOCOL))
     assert task.train.num_targets == 20
     trainer = Trainer(task, training, 0, None, row)
     for epoch in range(training.max_epochs):

@@ -75,6 +75,22 @@ def baselines(
     train(("baselines", "table1"), baseline_runs, *request)
 
 
+def bahe(
+    tier: TierOption = None,
+    dataset: DatasetOption = None,
+    protocol: ProtocolOption = None,
+    data_dir: DataDirOption = None,
+    rows: RowsOption = None,
+    seeds: SeedsOption = None,
+    publish: PublishOption = False,
+) -> None:
+    """Train and test BAHE, LLM-CTR and DTI over BAHE beside SW, DTI and DIN on the same targets."""
+    from repro.experiments.bahe import bahe_runs
+    from repro.experiments.floor import with_floor
+
+    train(("bahe",), with_floor(bahe_runs), tier, dataset, protocol, data_dir, rows, seeds, publish)
+
+
 def table3(
     tier: TierOption = None,
     dataset: DatasetOption = None,
@@ -89,6 +105,12 @@ def table3(
     from repro.experiments.table3 import table3_runs
 
     train(("table3",), with_floor(table3_runs), tier, dataset, protocol, data_dir, rows, seeds, publish)
+
+
+def check_seeds(seeds: int | None) -> None:
+    """Refuse a number of seeds below 1."""
+    if seeds is not None and seeds < 1:
+        raise ConfigError("seeds", str(seeds), "at least 1", "pass a positive number to --seeds")
 
 
 def train(
@@ -107,8 +129,7 @@ def train(
     from repro.experiments.tiers import tier_named
 
     tier = tier_named(tier_name)
-    if seeds is not None and seeds < 1:
-        raise ConfigError("seeds", str(seeds), "at least 1", "pass a positive number to --seeds")
+    check_seeds(seeds)
     dataset = dataset or tier.datasets[0]
     protocol = protocol or default_protocol(dataset)
     configs = runs_of(tier, dataset, protocol, rows, seeds or tier.seeds)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from repro import paths
+from repro.commands.options import TierOption
 from repro.costs.devices import DEVICES
 
 cost_commands = typer.Typer()
@@ -39,6 +40,32 @@ def flops_vs_length(publish: PublishOption = False) -> None:
 
     root = _root(publish)
     _write(root, "length", length_sweep(), ("flops_vs_length", "projection"))
+
+
+@cost_commands.command("bahe-efficiency")
+def bahe_efficiency(
+    tier: TierOption = None,
+    shapes: Annotated[str | None, typer.Option(help="Comma-separated; default: the tier's.")] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Text tokens, comma-separated; other lengths of an earlier run are kept."),
+    ] = None,
+    behaviour_tokens: Annotated[int | None, typer.Option(help="Of a behaviour; default: several.")] = None,
+    graphs: Annotated[
+        bool, typer.Option(help="Capture steps as CUDA graphs, or launch every kernel by itself.")
+    ] = True,
+    publish: PublishOption = False,
+) -> None:
+    """Step time, memory and FLOPs of training LLM-CTR and BAHE against text length, on this machine."""
+    from repro.experiments.bahe_efficiency import plan_named
+
+    name, plan = plan_named(tier, shapes, lengths, behaviour_tokens, graphs)
+    root = _root(publish)
+    from repro.costs.bahe_benchmark import run_benchmark
+
+    for path in run_benchmark(plan, name, root, typer.echo, keep=lengths is not None):
+        typer.echo(f"wrote {path}")
+    _render("bahe_efficiency", own=not publish)
 
 
 @cost_commands.command()

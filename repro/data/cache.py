@@ -22,9 +22,9 @@ from repro import paths
 from repro.data.interactions import Interactions, Items, PreparedData
 from repro.errors import StorageError
 
-PREPARATION_VERSION = 2  # raised when the same source and settings give other prepared data
+PREPARATION_VERSION = 3  # raised when the same source and settings give other prepared data
 LOGGER = logging.getLogger("repro.data")
-COLUMNS = ("user", "item", "label", "timestamp")
+COLUMNS = ("user", "item", "label", "timestamp", "sequence")
 
 
 class CachedData:
@@ -99,7 +99,9 @@ def _pack(prepared: PreparedData) -> bytes:
         "source_sha256": prepared.source_sha256,
         "counts": prepared.counts,
         "title": prepared.title,
+        "sequences": prepared.sequences,
     }
+    columns = [name for name in COLUMNS if getattr(prepared.interactions, name) is not None]
     items = [prepared.items.key, prepared.items.text, prepared.items.categories]
     stream = io.BytesIO()
     np.savez(
@@ -108,7 +110,7 @@ def _pack(prepared: PreparedData) -> bytes:
         items=_json_bytes(items),
         split=prepared.split,
         is_target=prepared.is_target,
-        **{name: getattr(prepared.interactions, name) for name in COLUMNS},
+        **{name: getattr(prepared.interactions, name) for name in columns},
     )
     return stream.getvalue()
 
@@ -116,9 +118,10 @@ def _pack(prepared: PreparedData) -> bytes:
 def _unpack(blob: bytes) -> PreparedData:
     with np.load(io.BytesIO(blob), allow_pickle=False) as stored:
         keys, texts, categories = json.loads(stored["items"].tobytes())
+        facts = json.loads(stored["facts"].tobytes())
         return PreparedData.build(
-            **json.loads(stored["facts"].tobytes()),
-            interactions=Interactions(**{name: stored[name] for name in COLUMNS}),
+            **facts | {"sequences": tuple(facts["sequences"])},
+            interactions=Interactions(**{name: stored[name] for name in COLUMNS if name in stored}),
             items=Items(tuple(keys), tuple(texts), tuple(tuple(levels) for levels in categories)),
             split=stored["split"],
             is_target=stored["is_target"],

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "validation", "test")
+# Sequences that methods make from labels and order alone; a source's own names are others.
+DERIVED_SEQUENCES = ("liked", "disliked", "recent")
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,15 @@ class Interactions:
 
     `timestamp` orders and splits the rows. It is never a model input, and neither are gaps between two of
     them: whether two timestamps are equal already tells the label in some copies of the data.
+    `sequence` says which of the user's sequences a row belongs to, where the source says so. It is known
+    once the row is history; that of a target may tell its label and is never read.
     """
 
     user: np.ndarray  # (N,) int32, 0..U-1
     item: np.ndarray  # (N,) int32, index into Items
     label: np.ndarray  # (N,) int8, 0 or 1
     timestamp: np.ndarray  # (N,) int64, in the source's own unit (seconds for all built-in sources)
+    sequence: np.ndarray | None = None  # (N,) int8, index into `sequences` of the data; None: source has none
 
     def __post_init__(self) -> None:
         num_rows = len(self.user)
@@ -35,8 +40,11 @@ class Interactions:
             ("item", np.int32),
             ("label", np.int8),
             ("timestamp", np.int64),
+            ("sequence", np.int8),
         ):
             column = getattr(self, name)
+            if name == "sequence" and column is None:
+                continue
             _require(
                 column.shape == (num_rows,) and column.dtype == dtype, f"{name} is not ({num_rows},) {dtype}"
             )
@@ -51,7 +59,8 @@ class Interactions:
 
     def take(self, rows: np.ndarray) -> Interactions:
         """The chosen rows (row numbers or a boolean mask), as a new object."""
-        return Interactions(self.user[rows], self.item[rows], self.label[rows], self.timestamp[rows])
+        columns = {name: column[rows] for name, column in vars(self).items() if column is not None}
+        return replace(self, **columns)
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ class Source:
     items: Items
     sha256: str  # checksum of the source files
     counts: dict[str, int] = field(default_factory=dict)
+    sequences: tuple[str, ...] = ()  # names of the user sequences; empty where the source has none
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,7 @@ class PreparedData:
     sha256: str  # checksum of the prepared content: interactions, items, split and targets
     counts: dict[str, int]  # raw_users, raw_items, raw_interactions (before pruning); users, ... (after)
     title: str = ""  # how a report names the data set
+    sequences: tuple[str, ...] = ()  # names of the user sequences; empty where the source has none
 
     @classmethod
     def build(
@@ -132,6 +143,7 @@ class PreparedData:
         source_sha256: str,
         counts: dict[str, int],
         title: str = "",
+        sequences: tuple[str, ...] = (),
         grouped: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> PreparedData:
         """Derives positions, per-user rows and the checksum of chronologically ordered interactions.
@@ -151,9 +163,10 @@ class PreparedData:
             user_offsets=user_offsets,
             user_rows=user_rows,
             source_sha256=source_sha256,
-            sha256=content_checksum(interactions, items, split, is_target),
+            sha256=content_checksum(interactions, items, split, is_target, sequences),
             counts=counts,
             title=title or name,
+            sequences=sequences,
         )
 
     def __post_init__(self) -> None:
@@ -173,6 +186,12 @@ class PreparedData:
         _require(
             num_rows == 0 or int(self.interactions.item.max()) < len(self.items),
             "an item has no entry in Items",
+        )
+        sequence = self.interactions.sequence
+        _require((sequence is None) == (not self.sequences), "sequences and their names do not go together")
+        _require(
+            sequence is None or bool(np.all((sequence >= 0) & (sequence < len(self.sequences)))),
+            "a sequence has no name",
         )
         users_in_order = np.repeat(np.arange(self.num_users, dtype=np.int32), np.diff(self.user_offsets))
         _require(
@@ -217,16 +236,23 @@ def group_by_user(user: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def content_checksum(
-    interactions: Interactions, items: Items, split: np.ndarray, is_target: np.ndarray
+    interactions: Interactions,
+    items: Items,
+    split: np.ndarray,
+    is_target: np.ndarray,
+    sequences: tuple[str, ...] = (),
 ) -> str:
     """sha256 (hex) over everything that a run can depend on; the same on every machine."""
     digest = hashlib.sha256()
-    columns = {**vars(interactions), "split": split, "is_target": is_target}
+    present = {name: column for name, column in vars(interactions).items() if column is not None}
+    columns = {**present, "split": split, "is_target": is_target}
     for name, column in columns.items():
         little_endian = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("<"))
         digest.update(f"{name} {little_endian.dtype.str} {len(column)}\n".encode())
         digest.update(little_endian.data)
     digest.update(json.dumps([items.key, items.text, items.categories]).encode())
+    if sequences:
+        digest.update(json.dumps(sequences).encode())
     return digest.hexdigest()
 
 

@@ -18,6 +18,8 @@ A count of T splits into T*8//10 and T//10, and the rest is the test set.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from repro.data.interactions import (
@@ -25,7 +27,6 @@ from repro.data.interactions import (
     TEST,
     TRAIN,
     VALIDATION,
-    Interactions,
     PreparedData,
     Source,
     group_by_user,
@@ -65,7 +66,7 @@ def apply_protocol(source: Source, protocol: str, min_context: int = 5) -> Prepa
     kept = interactions.take(_rows_in_order(source, protocol))
     user, _ = _renumber(kept.user)
     item, item_numbers = _renumber(kept.item)
-    kept = Interactions(user, item, kept.label, kept.timestamp)
+    kept = replace(kept, user=user, item=item)
     grouped = group_by_user(user)
     _, user_offsets, position = grouped
     is_target = position >= min_context
@@ -84,6 +85,7 @@ def apply_protocol(source: Source, protocol: str, min_context: int = 5) -> Prepa
         source_sha256=source.sha256,
         counts=counts,
         title=source.title,
+        sequences=source.sequences,
         grouped=grouped,
     )
 

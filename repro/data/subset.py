@@ -44,7 +44,9 @@ def take_subset(
             chosen = candidates[np.argsort(_shuffled(candidates, split), kind="stable")[:number]]
         is_target[candidates] = False
         is_target[chosen] = True
-    sha256 = content_checksum(prepared.interactions, prepared.items, prepared.split, is_target)
+    sha256 = content_checksum(
+        prepared.interactions, prepared.items, prepared.split, is_target, prepared.sequences
+    )
     return replace(prepared, is_target=is_target, sha256=sha256)
 
 

@@ -1,6 +1,8 @@
 """The user's own data: one CSV or Parquet file with columns user, item, text, label, timestamp.
 
-An optional column `category` (levels joined by `|`) serves ID-based baselines; other columns are ignored.
+An optional column `category` (levels joined by `|`) serves ID-based baselines. An optional column `sequence`
+names the user sequence that an interaction belongs to (`search`, `click`, `purchase`); BAHE reads each of
+them apart. Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from repro.data.files import checksum, decode, one_line, read_bytes, require_file, shown
-from repro.data.interactions import Interactions, Items, Source
+from repro.data.interactions import DERIVED_SEQUENCES, Interactions, Items, Source
 from repro.errors import ConfigError, DataError
 
 COLUMNS = ("user", "item", "text", "label", "timestamp")
+OPTIONAL_COLUMNS = ("category", "sequence")
+MAX_SEQUENCES = 16  # more names are no user sequences, but a column of something else
 HINT = "a CSV or Parquet file with columns user, item, text, label (0 or 1) and timestamp (a whole number)"
 FIX = f"write {HINT}"
 
@@ -47,10 +51,13 @@ def read(files: tuple[Path, ...]) -> Source:
     bad_label = np.flatnonzero((label != 0) & (label != 1))
     if len(bad_label):
         _fail(path, table, int(bad_label[0]), "label", "0 (did not like) or 1 (liked)")
-    interactions = Interactions(user, item, label.astype(np.int8), _numbers(path, table, "timestamp"))
+    timestamp = _numbers(path, table, "timestamp")
+    sequence, sequences = _sequences(path, table)
+    interactions = Interactions(user, item, label.astype(np.int8), timestamp, sequence)
     _refuse_duplicates(path, interactions)
     items = Items(keys, _item_texts(path, item, text, first_rows), _categories(table, first_rows))
-    return Source("table", f"Own table {path.name}", interactions, items, checksum(files))
+    title = f"Own table {path.name}"
+    return Source("table", title, interactions, items, checksum(files), sequences=sequences)
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -90,7 +97,7 @@ def _require_columns(path: Path, names: list[str]) -> None:
 
 
 def _known_columns(names: list[str]) -> list[str]:
-    return [name for name in (*COLUMNS, "category") if name in names]
+    return [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in names]
 
 
 def _strings(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:
@@ -184,6 +191,22 @@ def _categories(table: pa.Table, first_rows: np.ndarray) -> tuple[tuple[str, ...
     return tuple(
         tuple(level.strip() for level in str(value or "").split("|") if level.strip()) for value in values
     )
+
+
+def _sequences(path: Path, table: pa.Table) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """(N,) int8 and the names, sorted; (None, ()) without the column."""
+    if "sequence" not in table.column_names:
+        return None, ()
+    numbers, names, first_rows = _numbered(path, table, "sequence")
+    for name, row in zip(names, first_rows.tolist(), strict=True):
+        if name in DERIVED_SEQUENCES:
+            rule = f"a name other than {', '.join(DERIVED_SEQUENCES)}: these follow from labels and order"
+            _fail(path, table, row, "sequence", rule)
+    if len(names) > MAX_SEQUENCES:
+        found, expected = f"{len(names):,} different names", f"{MAX_SEQUENCES} user sequences or fewer"
+        raise DataError(f"{path}, column sequence", found, expected, "name kinds of interactions, not each")
+    order = np.argsort(np.array(names))
+    return np.argsort(order).astype(np.int8)[numbers], tuple(names[place] for place in order)
 
 
 def _refuse_duplicates(path: Path, interactions: Interactions) -> None:

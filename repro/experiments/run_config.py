@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from baselines.method import IdMethod
 from repro.backbones.spec import BackboneSpec
+from repro.data.interactions import DERIVED_SEQUENCES
 from repro.errors import ConfigError
+from repro.methods.bahe.settings import BaheMethod
 from repro.methods.method import BatchSizes, SumMethod
 from repro.methods.numerics import TRAINER_NUMERICS, method_numerics
 from repro.prompts.templates import template_for
@@ -54,12 +56,13 @@ class RunConfig:
     """One run: a method in a tier on a data set with a seed.
 
     Attributes:
-        method: a [SUM] method reads the tier's n and backbone; an ID-based one brings its own history length
-            and training settings, and shares the tier's targets.
+        method: a [SUM] method reads the tier's n and backbone; one that reads behaviours the tier's backbone,
+            with adapters; an ID-based one brings its own history length and training settings, and shares the
+            tier's targets.
         recipe: `paper` or `tuned` (whose settings the method has).
     """
 
-    method: SumMethod | IdMethod
+    method: SumMethod | IdMethod | BaheMethod
     recipe: str
     tier: Tier
     dataset: str
@@ -77,6 +80,25 @@ class RunConfig:
             return self.method.training or TrainingSettings()
         return self.tier.training
 
+    @property
+    def with_backbone(self) -> Tier:
+        """The tier with the backbone as the method tunes it: one that reads behaviours brings adapters."""
+        if not isinstance(self.method, BaheMethod):
+            return self.tier
+        rank = self.method.lora_rank
+        lora = replace(self.tier.backbone, tuning="lora", lora_rank=rank, lora_alpha=2 * rank)
+        return replace(self.tier, backbone=lora)
+
+    def with_sequences_of(self, names: tuple[str, ...]) -> RunConfig:
+        """The run with the sequences that its data set names, if it names some and the method has the usual.
+
+        Liked, disliked and recent are for data that does not say more of an interaction than its answer.
+        """
+        method = self.method
+        if not isinstance(method, BaheMethod) or not names or method.sequences != DERIVED_SEQUENCES:
+            return self
+        return replace(self, method=replace(method, sequences=names))
+
     def resolved(self) -> dict[str, Any]:
         """Every setting that decides the numbers; `pipeline.py` adds content and device for the run id."""
         common = {
@@ -93,10 +115,12 @@ class RunConfig:
         }
         if isinstance(self.method, IdMethod):
             return common | self.method.resolved()
-        return common | self._of_sum_method(self.method)
+        if isinstance(self.method, BaheMethod):
+            return common | self.method.resolved() | self._of_language_model()
+        return common | self._of_sum_method(self.method) | self._of_language_model()
 
     def _of_sum_method(self, method: SumMethod) -> dict[str, Any]:
-        prompt, backbone = method.prompt, self.tier.backbone
+        prompt = method.prompt
         return {
             "k": prompt.k,
             "n": prompt.n,
@@ -105,12 +129,17 @@ class RunConfig:
             "window_tokens": prompt.window_tokens,
             "instruction": prompt.instruction,
             "answers_in_context": prompt.answers_in_context,
-            "template": asdict(template_for(self.dataset)),
             "loss": self.tier.loss,
             "fixes": asdict(method.fixes),
+        }
+
+    def _of_language_model(self) -> dict[str, Any]:
+        backbone = self.with_backbone.backbone
+        return {
+            "template": asdict(template_for(self.dataset)),
             "backbone": backbone.name,
             "backbone_settings": asdict(backbone) | {"title": backbone.title},
-            "tuning": backbone.tuning if method.trains else None,
+            "tuning": backbone.tuning if self.method.trains else None,
             "batch_sizes": asdict(self.tier.sizes),
             "compiled": self.tier.compiled,
             "precision": self.tier.training.precision,

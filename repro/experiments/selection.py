@@ -23,7 +23,7 @@ VALIDATION_TARGETS = 4000  # more than the tiers validate on while training: a c
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting of one method family (`sw`, `dti-minus`, `dti`, `dti-tuned`)."""
+    """One setting of one method family, e.g. `sw`; the slope is None where the family has none."""
 
     family: str
     learning_rate: float

@@ -10,6 +10,7 @@ import re
 NUMERICS: dict[str, int] = {
     **{"zero-shot": 1, "sw": 1, "dti-minus": 1, "dti": 1},
     **{"constant": 1, "user-rate": 1, "item-rate": 1, "rates": 1},
+    **{"bahe": 1, "llm-ctr": 1, "dti-bahe": 1},
     **{"din": 1, "sasrec": 1, "dcnv2": 1, "sim": 1, "gru4rec": 1},
 }
 TRAINER_NUMERICS = 1

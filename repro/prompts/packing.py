@@ -67,7 +67,7 @@ class PackedBatch:
         return self.num_text + self.num_sums
 
 
-def _ragged_arange(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def ragged_arange(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """concatenate([arange(s, s + l) for s, l in zip(...)]); starts (5, 0), lengths (2, 1): 5 6 0."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
@@ -98,7 +98,7 @@ class _Interactions:
 
 def _lay_out(source: PromptSource, rows: Rows, chosen: np.ndarray) -> _Interactions:
     lengths = (rows.stop - rows.first)[chosen]
-    along = _ragged_arange(rows.first[chosen], lengths)
+    along = ragged_arange(rows.first[chosen], lengths)
     data_row = source.data.user_rows[along]
     row = np.repeat(np.arange(len(chosen)), lengths)
     row_start = np.cumsum(lengths) - lengths
@@ -118,7 +118,7 @@ def _text_tokens(source: PromptSource, parts: _Interactions) -> np.ndarray:
     tokens = np.empty(int(parts.end[-1]), dtype=np.int64)
     tokens[: len(items.instruction)] = items.instruction
     lengths = parts.text_end - parts.begin
-    tokens[_ragged_arange(parts.begin, lengths)] = items.tokens[_ragged_arange(items.offsets[item], lengths)]
+    tokens[ragged_arange(parts.begin, lengths)] = items.tokens[ragged_arange(items.offsets[item], lengths)]
     answered = parts.end > parts.text_end
     label = source.data.interactions.label[parts.data_row[answered]]
     tokens[parts.text_end[answered]] = np.where(label == 1, items.yes_id, items.no_id)

@@ -13,7 +13,7 @@ from typing import Any
 from repro import paths
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
-HASHED_FOLDERS = ("data", "prompts", "backbones", "methods", "training")
+HASHED_FOLDERS = ("data", "prompts", "backbones", "behaviours", "methods", "training")
 GENERATED_FOLDERS = ("results", "reports")
 
 

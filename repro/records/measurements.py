@@ -22,7 +22,7 @@ from repro.records.schema import (
     validate,
 )
 
-Kind = Literal["timing", "flops", "bahe", "baseline_speed"]
+Kind = Literal["timing", "flops", "bahe", "baseline_speed", "leakage", "behaviour_table"]
 # Null: not measured here or does not apply (MFU of an unknown device). A failure is named, never a number.
 Measured = NonNegative | Literal["out_of_memory"] | None
 
@@ -110,6 +110,16 @@ class BaheRow(Section):
     peak_gib: Measured
     train_flops_per_sample: NonNegative | None
     table_build_s: Measured
+    repeat: Count = 0  # which repetition
+    layers: Positive | None = None  # of the backbone, frozen ones included
+    dtype: str | None = None
+    compile: bool | None = None
+    cuda_graph: bool | None = None  # the whole step is one graph
+    behaviour_tokens: Positive | None = None  # tokens of every behaviour
+    behaviours: Positive | None = None  # of a sample: those of the user's sequences, and the item
+    table_behaviours: Positive | None = None  # distinct ones that `table_build_s` encoded
+    reserved_gib: Measured = None  # held by the allocator, a graph's private pool included
+    mfu: Measured = None  # share of the device's peak
 
 
 class BaselineSpeedRow(Section):
@@ -132,11 +142,63 @@ class BaselineSpeedRow(Section):
     peak_gib: NonNegative  # peak resident memory in the end
 
 
+class LeakageRow(Section):
+    """What a streaming method's targets know of a label that lies a planted number of interactions back."""
+
+    device: str
+    backbone: str
+    method: Name
+    layer_cut: Share | None  # share of layers that read a behaviour alone; null for DTI
+    layers: Positive  # the others: those that read across interactions
+    n: Positive
+    k: Positive
+    distance: Positive  # interactions between a target and the label that it repeats; visible up to n
+    seed: Count  # of data, weights and order
+    train_targets: Positive
+    test_targets: Positive  # of users that are not trained on
+    test_users: Positive
+    train_loss: NonNegative  # mean over the one epoch
+    best_auc: Share  # of whoever sees the label
+    streaming_auc: Share  # targets scored in streaming prompts, as in training
+    streaming_low: Share  # its 95 % interval, over users
+    streaming_high: Share
+    window_auc: Share  # the same targets in the test format, which shows their window and nothing else
+
+
+class BehaviourTableRow(Section):
+    """Speed and size of a behaviour table, or speed of the encoder that fills one."""
+
+    device: str
+    threads: Positive
+    measured: Literal["storage", "encoder"]  # random vectors into a table, or real texts through layers
+    repeat: Count
+    behaviours: Positive
+    width: Positive  # numbers per vector
+    build_s: NonNegative  # adding, or encoding, all of them
+    behaviours_per_s: NonNegative
+    storage: Literal["memory", "lance"] | None  # from here: null for the encoder
+    open_s: NonNegative | None  # opening from disk, texts read; null in memory
+    first_read_s: NonNegative | None  # checking all vectors and writing them as one mapped file
+    lookups_per_s: NonNegative | None  # text -> row
+    vectors_per_s: NonNegative | None  # row -> vector, from the mapped tensor
+    update_s: NonNegative | None  # adding 1,000 more until all can be read again
+    text_bytes: NonNegative | None
+    index_bytes: NonNegative | None  # of texts and rows in memory, computed
+    table_bytes: NonNegative | None  # on disk, or of the vectors in memory
+    export_bytes: NonNegative | None  # of the mapped file
+    backbone: str | None  # from here: null for storage
+    num_layers: Positive | None  # m, the layers that encode
+    precision: Literal["fp32", "bf16"] | None
+    tokens: Positive | None  # without padding
+
+
 ROWS: dict[str, type[Section]] = {
     "timing": TimingRow,
     "flops": FlopsRow,
     "bahe": BaheRow,
     "baseline_speed": BaselineSpeedRow,
+    "leakage": LeakageRow,
+    "behaviour_table": BehaviourTableRow,
 }
 
 

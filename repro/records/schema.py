@@ -104,6 +104,7 @@ class Data(Section):
     test_targets: Count  # rows of scores.parquet
     tokens_raw: Count | None  # training tokens of one epoch without padding; null without an LLM
     tokens_padded: Count | None  # the same with padding
+    behaviours_encoded: Count | None = None  # by the behaviour table's first build and its refreshes
 
 
 class Time(Section):
@@ -116,6 +117,7 @@ class Time(Section):
     data_s: NonNegative | None  # preparing data and prompts
     epochs: Count  # trained; 0 for an untrained model
     best_epoch: Count | None  # whose weights were tested: its place in `validation`
+    table_build_s: NonNegative | None = None  # of the behaviour table, whichever run built it; once for all
 
 
 class Memory(Section):

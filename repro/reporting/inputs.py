@@ -22,15 +22,17 @@ from repro.records.schema import (
 from repro.records.store import Run, RunStore
 from repro.reporting.baseline_trials import load_baseline_trials
 from repro.reporting.references import (
+    BaheClaims,
     PaperScore,
     PaperStatistics,
     PublishedScore,
+    bahe_claims,
     paper_hours,
     paper_scores,
     paper_statistics,
     published_baselines,
 )
-from repro.reporting.trials import load_trials
+from repro.reporting.trials import load_bahe_trials, load_trials
 
 COMMITTED, YOURS = "committed", "yours"
 ORIGINS = (COMMITTED, YOURS)
@@ -71,6 +73,7 @@ class Inputs:
         flops, timing, bahe: measurement files by origin.
         paper_hours: DTI's Table 3, by (data set, method, k).
         baseline_trials: the same for ID-based models, as in `baseline_trials.BaselineTrial`.
+        bahe_trials: the same for BAHE's family, as in `trials.Trial`.
     """
 
     runs: dict[str, list[Run]]
@@ -79,12 +82,16 @@ class Inputs:
     paper_scores: dict[tuple[str, str, int], PaperScore]
     paper_statistics: dict[str, PaperStatistics]
     baseline_trials: dict[str, dict[str, Any]]
+    bahe_trials: dict[str, dict[str, Any]]
     flops: dict[str, list[Measurement]]
     timing: dict[str, list[Measurement]]
     bahe: dict[str, list[Measurement]]
     baseline_speed: dict[str, list[Measurement]]
+    leakage: dict[str, list[Measurement]]
+    behaviour_table: dict[str, list[Measurement]]
     paper_hours: dict[tuple[str, str, int], float]
     published_baselines: dict[tuple[str, str, str], PublishedScore]
+    bahe_claims: BaheClaims
 
 
 def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -> Inputs:
@@ -119,12 +126,16 @@ def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -
         paper_scores=paper_scores(reference_dir),
         paper_statistics=paper_statistics(reference_dir),
         baseline_trials=load_baseline_trials(results_dir),
+        bahe_trials=load_bahe_trials(results_dir),
         flops=_measurements("flops", results_dir, runs_dir),
         timing=_measurements("timing", results_dir, runs_dir),
         bahe=_measurements("bahe", results_dir, runs_dir),
         baseline_speed=_measurements("baseline_speed", results_dir, runs_dir),
+        leakage=_measurements("leakage", results_dir, runs_dir),
+        behaviour_table=_measurements("behaviour_table", results_dir, runs_dir),
         paper_hours=paper_hours(reference_dir),
         published_baselines=published_baselines(reference_dir),
+        bahe_claims=bahe_claims(reference_dir),
     )
 
 

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from repro.reporting import (
+    bahe_ablation,
+    bahe_efficiency,
+    bahe_open,
+    bahe_quality,
     baselines,
     figure2,
     flops_vs_k,
@@ -39,6 +43,7 @@ class Page:
 
 PAGES: dict[str, Page] = {
     "baselines": Page("ID-based models and the floor", baselines.render, baselines.state),
+    "bahe": Page("Quality and total cost of BAHE", bahe_quality.render, bahe_quality.state),
     "table1": Page("AUC, log loss and F1 of SW, DTI- and DTI (DTI, Table 1)", table1.render, table1.state),
     "table2": Page("Statistics of the data sets (DTI, Table 2)", table2.render, table2.state),
     "table3": Page("Training time until convergence (DTI, Table 3)", table3.render, table3.state),
@@ -47,6 +52,13 @@ PAGES: dict[str, Page] = {
     "flops_vs_length": Page(
         "FLOPs of LLM-CTR and BAHE against text length", flops_vs_length.render, flops_vs_length.state
     ),
+    "bahe_efficiency": Page(
+        "Training time and memory of LLM-CTR and BAHE against text length",
+        bahe_efficiency.render,
+        bahe_efficiency.state,
+    ),
+    "bahe_ablation": Page("BAHE: what each part is worth", bahe_ablation.render, bahe_ablation.state),
+    "bahe_open": Page("BAHE: open questions", bahe_open.render, bahe_open.state),
     "projection": Page(
         "Projected GPU-hours, price and memory (DTI, Table 3; BAHE)", projection.render, projection.state
     ),

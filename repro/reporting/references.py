@@ -46,6 +46,15 @@ class PublishedScore:
     source: str
 
 
+@dataclass(frozen=True)
+class BaheClaims:
+    """BAHE's abstract: how many times less training takes than with LLM-CTR, and the lengths tested."""
+
+    time: float
+    memory: float
+    text_tokens: tuple[int, ...]
+
+
 def paper_dataset(dataset: str) -> tuple[str, str]:
     """The paper's data set to set beside ours, and the words for its columns, e.g. ("ml-1m", "paper, 8B")."""
     if dataset in PAPER_DATASETS:
@@ -107,6 +116,22 @@ def paper_hours(folder: Path) -> dict[tuple[str, str, int], float]:
         return (row["dataset"], row["method"], int(row["k"])), float(row["hours"])
 
     return _read(folder / "dti_table3.csv", read)
+
+
+def bahe_claims(folder: Path) -> BaheClaims:
+    """BAHE's central claim.
+
+    Raises:
+        DataError: as `paper_scores`.
+    """
+    path = folder / "bahe_claims.csv"
+    found = _read(path, lambda row: (row["claim"].partition(" reduction")[0], row["value"]))
+    try:
+        lengths = tuple(int(tokens) for tokens in found["text lengths tested"].split(" and "))
+        return BaheClaims(float(found["training time"]), float(found["training memory"]), lengths)
+    except (KeyError, ValueError) as error:
+        expected = "reductions of training time and memory, and the text lengths"
+        raise DataError(path, repr(error), expected, "restore the file from git") from error
 
 
 def _read(path: Path, read: Callable[[Mapping[str, str]], tuple[Key, Value]]) -> dict[Key, Value]:

@@ -17,7 +17,7 @@ class Trial(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    family: str  # sw, dti-minus, dti, dti-tuned
+    family: str  # sw, dti-minus, dti, dti-tuned; bahe, dti-bahe, llm-ctr
     learning_rate: NonNegative
     alibi_slope: NonNegative | None
     validation_auc: Share | None
@@ -43,6 +43,15 @@ def load_trials(results_dir: Path) -> dict[str, dict[str, Any]]:
         RecordError: a file is damaged.
     """
     return read_trials(results_dir / "selection", TrialsFile)
+
+
+def load_bahe_trials(results_dir: Path) -> dict[str, dict[str, Any]]:
+    """The same of BAHE's family: results/selection/bahe/<tier>-<dataset>.json.
+
+    Raises:
+        RecordError: a file is damaged.
+    """
+    return read_trials(results_dir / "selection" / "bahe", TrialsFile)
 
 
 def read_trials(folder: Path, schema: type[Section]) -> dict[str, dict[str, Any]]:

@@ -83,6 +83,8 @@ class Task:
         train, validation, test: batches; the target sets are the same for every method.
         label: (N,) labels of the prepared data, indexed by `target_row`.
         group: (N,) users of the prepared data.
+        table_build_s: seconds that a table which the method reads took to build; None without one.
+        behaviours_encoded: how many behaviours its builds and refreshes encode; None without one.
     """
 
     model: nn.Module
@@ -91,3 +93,5 @@ class Task:
     test: Batches
     label: np.ndarray
     group: np.ndarray
+    table_build_s: float | None = None
+    behaviours_encoded: int | None = None

@@ -36,6 +36,12 @@ def swapped(column, a=0, b=1):
     return column
 
 
+def in_sequence(prepared, number):
+    """The interactions, each in the same sequence."""
+    column = np.full(len(prepared.interactions), number, dtype=np.int8)
+    return replace(prepared.interactions, sequence=column)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -47,6 +53,10 @@ def swapped(column, a=0, b=1):
         (lambda p: {"user_rows": swapped(p.user_rows, 0, 50)}, "mixes users"),
         (lambda p: {"items": p.items.take(np.array([0, 1]))}, "no entry in Items"),
         (lambda p: {"interactions": p.interactions.take(np.arange(60)[::-1])}, "chronological"),
+        (lambda p: {"sequences": ("click",)}, "do not go together"),
+        (lambda p: {"interactions": in_sequence(p, 0)}, "do not go together"),
+        (lambda p: {"interactions": in_sequence(p, 1), "sequences": ("click",)}, "has no name"),
+        (lambda p: {"interactions": in_sequence(p, -1), "sequences": ("click",)}, "has no name"),
     ],
 )
 def test_broken_invariants_are_refused(prepared, change, message):
@@ -61,6 +71,13 @@ def test_interactions_refuse_other_types_and_values(prepared, column):
         Interactions(**{**good, column: good[column].astype(np.float64)})
     with pytest.raises(ValueError, match="neither 0 nor 1"):
         Interactions(**{**good, "label": good["label"] + np.int8(1)})
+
+
+def test_a_sequence_is_taken_along_and_has_its_own_type(prepared):
+    interactions = in_sequence(prepared, 2)
+    assert interactions.take(np.array([3, 5])).sequence.tolist() == [2, 2]
+    with pytest.raises(ValueError, match="sequence"):
+        replace(interactions, sequence=interactions.sequence.astype(np.int64))
 
 
 def test_checksum_covers_every_part(prepared):

@@ -31,9 +31,8 @@ def sources(draw) -> Source:
 
 def naive(source, protocol, min_context):
     """[(user, item, label, time, split, is_target)] in the plainest way."""
-    rows = list(
-        zip(*(getattr(source.interactions, name).tolist() for name in vars(source.interactions)), strict=True)
-    )
+    columns = ("user", "item", "label", "timestamp")
+    rows = list(zip(*(getattr(source.interactions, name).tolist() for name in columns), strict=True))
     if protocol == "dti":
         items = [row[1] for row in rows]
         rows = [row for row in rows if items.count(row[1]) >= 5]

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.data import load_prepared, table
+from repro.data import load_prepared, table, take_subset
 from repro.errors import ConfigError, DataError
 
 
@@ -169,3 +169,50 @@ def test_empty_after_pruning(tmp_path):
     data = frame().assign(item=lambda d: "i" + d.index.astype(str))
     with pytest.raises(DataError, match="left after pruning"):
         load_prepared("table", data_dir=save(data, tmp_path / "mine.csv"))
+
+
+def shops(data):
+    """A second domain: what was searched, clicked and bought; the label does not follow from it."""
+    kinds = np.array(["search", "click", "purchase"])
+    return data.assign(sequence=kinds[np.arange(len(data)) * 5 % 3])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_sequence_column_stays_with_its_interactions(tmp_path, suffix):
+    data = shops(frame())
+    path = save(data, tmp_path / f"mine{suffix}")
+    for source in ("files", "cache"):
+        prepared = load_prepared("table", data_dir=path)
+        ordered = data.sort_values("timestamp", kind="stable")
+        assert prepared.sequences == ("click", "purchase", "search"), source
+        named = [prepared.sequences[number] for number in prepared.interactions.sequence]
+        assert named == ordered["sequence"].tolist(), source
+
+
+def test_the_sequence_column_is_part_of_the_checksum_and_of_a_subset(tmp_path):
+    plain = load_prepared("table", data_dir=save(frame(), tmp_path / "plain.csv"))
+    named = load_prepared("table", data_dir=save(shops(frame()), tmp_path / "named.csv"))
+    other = shops(frame()).replace({"sequence": {"click": "view"}})
+    renamed = load_prepared("table", data_dir=save(other, tmp_path / "renamed.csv"))
+    assert plain.interactions.sequence is None and plain.sequences == ()
+    assert len({plain.sha256, named.sha256, renamed.sha256}) == 3
+    assert take_subset(named).sha256 == named.sha256
+    few = take_subset(named, train_targets=3)
+    assert few.sequences == named.sequences and few.interactions.sequence is named.interactions.sequence
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("", "not empty"), ("liked", "a name other than liked, disliked, recent")]
+)
+def test_a_sequence_without_a_name_of_its_own_is_refused(tmp_path, suffix, value, expected):
+    path = save(with_value("sequence", 4, value)(shops(frame())), tmp_path / f"mine{suffix}")
+    with pytest.raises(DataError, match=expected) as caught:
+        read(path)
+    assert "row 5" in str(caught.value) and "column sequence" in str(caught.value)
+
+
+def test_a_sequence_for_each_interaction_is_no_sequence(tmp_path):
+    data = frame().assign(sequence=lambda d: [f"session {row}" for row in d.index])
+    with pytest.raises(DataError, match="60 different names"):
+        read(save(data, tmp_path / "mine.csv"))

@@ -76,7 +76,7 @@ def test_every_method_trains_and_is_tested_on_the_identical_targets(tmp_path, mo
     ]
     loaded = workshop.load(tier, *place)
     for config in configs:
-        task = workshop._task(config, loaded)
+        task = workshop.task(config, loaded)
         for split, batches in ((TRAIN, task.train), (VALIDATION, task.validation), (TEST, task.test)):
             parts = [part for key in batches.in_order() for part in batches.split(key)]
             rows = np.concatenate([batches.load(part, "cpu").target_row for part in parts])

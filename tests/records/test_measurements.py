@@ -73,7 +73,37 @@ BASELINE_SPEED = {
     "loaded_gib": 0.4,
     "peak_gib": 0.8,
 }
-KINDS = {"timing": TIMING, "flops": FLOPS, "bahe": BAHE, "baseline_speed": BASELINE_SPEED}
+BEHAVIOUR_TABLE = {
+    "device": "some CPU, 2 cores",
+    "threads": 2,
+    "measured": "storage",
+    "repeat": 0,
+    "behaviours": 1_000_000,
+    "width": 576,
+    "build_s": 20.0,
+    "behaviours_per_s": 5e4,
+    "storage": "lance",
+    "open_s": 1.0,
+    "first_read_s": 9.0,
+    "lookups_per_s": 1e6,
+    "vectors_per_s": 3e5,
+    "update_s": 0.1,
+    "text_bytes": 58_888_890,
+    "index_bytes": 180_000_000,
+    "table_bytes": 2_330_000_000,
+    "export_bytes": 2_304_000_000,
+    "backbone": None,
+    "num_layers": None,
+    "precision": None,
+    "tokens": None,
+}
+KINDS = {
+    "timing": TIMING,
+    "flops": FLOPS,
+    "bahe": BAHE,
+    "baseline_speed": BASELINE_SPEED,
+    "behaviour_table": BEHAVIOUR_TABLE,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,6 +147,8 @@ def test_every_key_is_required_and_no_other_known(tmp_path, kind):
         ("bahe", "method", "dti"),
         ("baseline_speed", "program", "another"),
         ("baseline_speed", "peak_gib", None),
+        ("behaviour_table", "storage", "disk"),
+        ("behaviour_table", "behaviours", 0),
     ],
 )
 def test_wrong_values_are_refused(tmp_path, kind, key, value):

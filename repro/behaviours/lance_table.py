@@ -1,0 +1,274 @@
+"""The behaviour table on disk, as a Lance data set (package `pylance`, imported in this module alone).
+
+A folder holds::
+
+    table.lance/  one row per behaviour: text, vector, crc32 of both; fingerprint in the schema
+    vectors.f32   the vectors alone, row by row, memory-mapped by readers; grows when they are asked for
+    vectors.json  how many rows are in it, and of which data files of Lance's
+    lock          held by whoever writes
+
+Lance writes the data of an update first and then one small manifest, which is renamed into place: a process
+that is killed anywhere before leaves the table at its last version, with at most some files that nothing
+refers to (the next writer removes them). Versions are Lance's; rows are only ever appended, so a row number
+stays what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from repro.behaviours.table import check_new_rows, other_fingerprint
+from repro.errors import StorageError, TableError
+from repro.records.atomic import json_bytes, write_file
+
+_READ_ROWS = 8192  # vectors in memory while they are exported
+_FINGERPRINT = b"fingerprint"  # in the schema
+INSTALL = "python -m pip install pylance"
+
+
+def _lance() -> Any:
+    try:
+        import lance
+    except ImportError:
+        found = "a behaviour table on disk, but pylance is not installed"
+        fix = f"{INSTALL}, or leave the folder out: the table then lives in memory"
+        raise TableError("behaviour table", found, "the package pylance", fix) from None
+    return lance
+
+
+class LanceTable:
+    """A `BehaviourTable` in a folder, created empty where there is none.
+
+    It stays at the version it was opened at until `refresh`, `exclusive` or an addition of its own. Several
+    processes may read; a lock lets one write at a time.
+
+    Args:
+        folder: of the table.
+        fingerprint: of the encoder; another one's table is refused.
+        width: E.
+
+    Raises:
+        TableError: another fingerprint, damaged, or `pylance` is missing.
+        StorageError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, width: int) -> None:
+        self.folder, self.fingerprint, self.width = Path(folder), fingerprint, width
+        self._lance = _lance()
+        self._uri = str(self.folder / "table.lance")
+        self._file, self._marker = self.folder / "vectors.f32", self.folder / "vectors.json"
+        self._row: dict[str, int] = {}
+        vector = pa.list_(pa.float32(), width)
+        fields = [("text", pa.string()), ("vector", vector), ("crc32", pa.uint32())]
+        self._schema = pa.schema(
+            [pa.field(name, kind, nullable=False) for name, kind in fields],
+            metadata={_FINGERPRINT: fingerprint.encode()},
+        )
+        with _writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / "lock")
+        if not self._exists():
+            self._create()
+        self.refresh()
+
+    def _exists(self) -> bool:
+        """Whether a version or data of one is there; a kill during creation leaves neither."""
+        return any(Path(self._uri).glob("_versions/*.manifest")) or any(Path(self._uri).glob("data/*"))
+
+    def _create(self) -> None:
+        with _writing(self.folder), self._lock:
+            if not self._exists():  # another process may have been faster
+                empty = self._schema.empty_table()
+                self._lance.write_dataset(empty, self._uri, schema=self._schema, mode="create")
+
+    @property
+    def version(self) -> int:
+        """As in `BehaviourTable`: Lance's version."""
+        return int(self._dataset.version)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def refresh(self) -> None:
+        """Go to the newest version.
+
+        Raises:
+            TableError: damaged, or of another fingerprint.
+        """
+        with self._reading():
+            self._dataset = self._lance.dataset(self._uri)
+            schema = self._dataset.schema
+        found = (schema.metadata or {}).get(_FINGERPRINT, b"").decode()
+        if found != self.fingerprint:
+            raise other_fingerprint(self.folder, found, self.fingerprint)
+        if not schema.equals(self._schema):
+            raise self._damaged(f"columns {schema.names} of other types")
+        with self._reading():
+            known, rows = len(self._row), self._dataset.count_rows()
+            column = self._dataset.to_table(columns=["text"], offset=known, scan_in_order=True)["text"]
+            column.validate(full=True)  # damaged offsets would crash the conversion
+            self._row.update(zip(column.to_pylist(), range(known, rows), strict=True))
+        if len(self._row) != rows:
+            raise self._damaged(f"{rows} rows for {len(self._row)} distinct texts")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold off other writers; on entering, go to the newest version and remove what a kill left."""
+        with self._lock:
+            self.refresh()
+            with _writing(self.folder):
+                self._dataset.cleanup_old_versions(
+                    older_than=timedelta(days=36500),  # keeps every version, unreferenced files go
+                    delete_unverified=True,
+                )
+            yield
+
+    def rows(self, texts: Sequence[str]) -> np.ndarray:
+        """As in `BehaviourTable`."""
+        return np.array([self._row.get(text, -1) for text in texts], dtype=np.int64)
+
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> int:
+        """As in `BehaviourTable`.
+
+        Raises:
+            StorageError: disk full, no permission; the table is then as it was.
+        """
+        with self._lock:
+            self.refresh()
+            self.commit(self.write(texts, vectors))
+        return self.version
+
+    def write(self, texts: Sequence[str], vectors: np.ndarray) -> list[str]:
+        """Write rows to disk without making them part of the table: what `commit` takes, in any process.
+
+        Raises:
+            As `add`.
+        """
+        vectors = check_new_rows(self, texts, vectors)
+        if not len(texts):
+            return []
+        sums = [_checksum(text, vector) for text, vector in zip(texts, vectors, strict=True)]
+        columns = [
+            pa.array(texts, pa.string()),
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.width),
+            pa.array(sums, pa.uint32()),
+        ]
+        rows = pa.table(columns, schema=self._schema)
+        with _writing(self.folder):
+            written = self._lance.fragment.write_fragments(rows, self._uri, schema=self._schema)
+        return [json.dumps(fragment.to_json()) for fragment in written]
+
+    def commit(self, written: Sequence[str]) -> None:
+        """Make written rows part of the table, all of them at once, as one new version."""
+        if not written:
+            return
+        fragments = [self._lance.FragmentMetadata.from_json(each) for each in written]
+        append = self._lance.LanceOperation.Append(fragments)
+        with _writing(self.folder):
+            self._lance.LanceDataset.commit(self._uri, append, read_version=self.version)
+        self.refresh()
+
+    def vectors(self) -> Tensor:
+        """As in `BehaviourTable`. Rows that no process has asked for yet are checked and written to the file.
+
+        Raises:
+            TableError: a vector is damaged. StorageError: the file cannot be written.
+        """
+        rows = len(self)
+        if not rows:
+            return torch.empty(0, self.width)
+        if self._exported() < rows:
+            with _writing(self.folder), self._lock:
+                if (there := self._exported()) < rows:  # another process may have been faster
+                    self._export(there)
+        # Copy on write: torch wants memory that it may write to, and the file stays as it is.
+        return torch.from_numpy(np.memmap(self._file, np.float32, "c", shape=(rows, self.width)))
+
+    def _exported(self) -> int:
+        """How many rows the file holds; 0 where it is missing, not whole, or of another table.
+
+        It may hold more than this version has, if another process went on. It is another table's if the table
+        was built anew, or set back to an older version and continued in another way.
+        """
+        try:
+            marker = json.loads(self._marker.read_text())
+            rows, files = int(marker["rows"]), marker["files"]
+            whole = self._file.stat().st_size >= rows * self.width * 4
+            own = self._data_files()
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+        same = files[: len(own)] == own[: len(files)]
+        return rows if whole and same and (rows <= len(self)) == (len(files) <= len(own)) else 0
+
+    def _data_files(self) -> list[str]:
+        """Names of Lance's data files in the order of rows; each is new, and never changed."""
+        return [file.path for fragment in self._dataset.get_fragments() for file in fragment.data_files()]
+
+    def _export(self, first: int) -> None:
+        """Write the rows from `first` on behind those that are there; a kill leaves the marker as it was."""
+        if not first:
+            self._file.unlink(missing_ok=True)  # who has it mapped keeps it
+        with self._file.open("r+b" if first else "wb") as file:
+            file.seek(first * self.width * 4)
+            for vectors in self._checked(first):
+                file.write(vectors.data.cast("B"))
+            file.flush()
+            os.fsync(file.fileno())
+        write_file(self._marker, json_bytes({"files": self._data_files(), "rows": len(self)}))
+
+    def _checked(self, first: int) -> Iterator[np.ndarray]:
+        """The vectors from row `first` on, some rows at a time, each held against its checksum."""
+        with self._reading():
+            batches = self._dataset.to_batches(batch_size=_READ_ROWS, offset=first, scan_in_order=True)
+            for batch in batches:
+                batch.validate(full=True)
+                text, vector, crc32 = (batch.column(name) for name in self._schema.names)
+                vectors = vector.flatten().to_numpy().reshape(-1, self.width)
+                for own, row, expected in zip(text.to_pylist(), vectors, crc32.to_pylist(), strict=True):
+                    if _checksum(own, row) != expected:
+                        raise self._damaged(f"the vector of {own!r} is not what was written")
+                yield vectors
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What Lance says of unreadable files, as a `TableError`."""
+        try:
+            yield
+        except BaseException as error:
+            known = isinstance(error, (OSError, ValueError, RuntimeError, KeyError))
+            if not known and type(error).__name__ != "PanicException":  # of Rust, no subclass of Exception
+                raise
+            raise self._damaged(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+    def _damaged(self, found: str) -> TableError:
+        fix = f"delete {self.folder} and build the table again, or restore it from a copy"
+        return TableError(self.folder, f"damaged: {found}", "a whole behaviour table", fix)
+
+
+def _checksum(text: str, vector: np.ndarray) -> int:
+    return zlib.crc32(vector.data, zlib.crc32(text.encode()))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What the operating system or Lance says of a failed write, as a `StorageError`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        fix = "free space or fix permissions, then run the same command again: the table is as it was"
+        found = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        expected = "a folder that can be written, with enough free space"
+        raise StorageError(folder, found, expected, fix) from error

@@ -1,0 +1,231 @@
+"""The behaviour table: vectors by text, for one encoder (BAHE, section 2.2.1: the offline database)."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repro.behaviours.texts import Behaviours
+from repro.errors import ConfigError, DataError, TableError
+
+if TYPE_CHECKING:
+    from repro.behaviours.encoding import BehaviourEncoder  # with it come transformers
+
+_log = logging.getLogger(__name__)
+CHUNK = 16_384  # behaviours per version of a growing table: what a kill can cost at most
+
+
+class BehaviourTable(Protocol):
+    """Vectors of behaviours by their text; rows are only ever added.
+
+    Attributes:
+        fingerprint: of the encoder whose vectors these are.
+        width: E, numbers per vector.
+        version: grows with every addition.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def width(self) -> int: ...  # noqa: D102
+    @property
+    def version(self) -> int: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def rows(self, texts: Sequence[str]) -> np.ndarray:
+        """(len(texts),) int64 row numbers, -1 where a text is missing."""
+        ...
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """A context that holds off other writers and has seen what they wrote."""
+        ...
+
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> int:
+        """Add rows behind the last one, all or none, and return the new version.
+
+        Vectors may come from any encoder of that width: images or audio, say, under a key of their own.
+
+        Raises:
+            DataError: an empty text, one that is there already or comes twice; vectors of another shape, or
+                not finite.
+        """
+        ...
+
+    def vectors(self) -> Tensor:
+        """(len, E) float32 on the CPU, to read only; memory-mapped where the table is on disk."""
+        ...
+
+
+def check_new_rows(table: BehaviourTable, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+    """The vectors as float32, after everything that `BehaviourTable.add` promises to refuse was refused."""
+    where, again = "rows for the behaviour table", "add each behaviour once, with a text"
+    expected = (len(texts), table.width)
+    if vectors.shape != expected:
+        raise DataError(where, f"vectors of shape {vectors.shape}", f"{expected}", "encode one per text")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if not np.isfinite(vectors).all():
+        bad = texts[int(np.argmin(np.isfinite(vectors).all(1)))]
+        raise DataError(where, f"a vector of {bad!r} is not finite", "numbers", "check the encoder")
+    if any(not text.strip() for text in texts):
+        raise DataError(where, "an empty text", "a text per behaviour", again)
+    if len(set(texts)) < len(texts):
+        raise DataError(where, f"{len(texts) - len(set(texts))} texts come twice", "distinct texts", again)
+    there = np.flatnonzero(table.rows(texts) >= 0)
+    if len(there):
+        found = f"{len(there)} are in the table already, {texts[int(there[0])]!r} first"
+        raise DataError(where, found, "new behaviours", "look rows up first, or use fill")
+    return vectors
+
+
+class MemoryTable:
+    """A table that lives as long as the process.
+
+    Args:
+        fingerprint: of the encoder.
+        width: E.
+    """
+
+    def __init__(self, fingerprint: str, width: int) -> None:
+        self.fingerprint, self.width, self.version = fingerprint, width, 0
+        self._row: dict[str, int] = {}
+        self._vectors = np.empty((0, width), dtype=np.float32)  # with room for more
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """As in `BehaviourTable`: nobody else writes."""
+        return nullcontext()
+
+    def rows(self, texts: Sequence[str]) -> np.ndarray:
+        """As in `BehaviourTable`."""
+        return np.array([self._row.get(text, -1) for text in texts], dtype=np.int64)
+
+    def add(self, texts: Sequence[str], vectors: np.ndarray) -> int:
+        """As in `BehaviourTable`."""
+        vectors, first = check_new_rows(self, texts, vectors), len(self)
+        if first + len(texts) > len(self._vectors):  # twice the room: each vector is copied about once
+            roomy = np.empty((max(2 * first, first + len(texts)), self.width), dtype=np.float32)
+            roomy[:first] = self._vectors[:first]
+            self._vectors = roomy
+        self._vectors[first : first + len(texts)] = vectors
+        self._row.update(zip(texts, range(first, first + len(texts)), strict=True))
+        self.version += 1
+        return self.version
+
+    def vectors(self) -> Tensor:
+        """As in `BehaviourTable`."""
+        return torch.from_numpy(self._vectors[: len(self)])
+
+
+def open_table(folder: Path | None, fingerprint: str, width: int) -> BehaviourTable:
+    """The table in a folder, created empty where there is none; one in memory without folder or `pylance`.
+
+    Args:
+        folder: of the table on disk, or None.
+        fingerprint, width: of the encoder that will use it.
+
+    Raises:
+        TableError: a table of another fingerprint, or a damaged one.
+        StorageError: the folder cannot be written.
+    """
+    if folder is None:
+        return MemoryTable(fingerprint, width)
+    if importlib.util.find_spec("lance") is None:
+        _log.warning("pylance is not installed: behaviours are kept in memory, not in %s", folder)
+        return MemoryTable(fingerprint, width)
+    from repro.behaviours.lance_table import LanceTable
+
+    return LanceTable(folder, fingerprint, width)
+
+
+def fill(table: BehaviourTable, behaviours: Behaviours, encoder: BehaviourEncoder) -> int:
+    """Encode and add the behaviours that are missing, chunk by chunk; returns how many were.
+
+    Killed in between, the chunks that were added stay, and another call goes on from there.
+
+    Raises:
+        TableError: the table's vectors come from another encoder.
+        ConfigError: the behaviours were cut by another template than the encoder's.
+        StorageError: the disk is full, ...; what was added before stays.
+    """
+    check_encoder(table, behaviours, encoder)
+    with table.exclusive():  # of two processes, one encodes and the other finds nothing missing
+        missing = missing_behaviours(table, behaviours)
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            table.add(behaviours.texts_of(chunk), encoder.encode(behaviours.tokens_of(chunk)))
+    return len(missing)
+
+
+def missing_behaviours(table: BehaviourTable, behaviours: Behaviours) -> np.ndarray:
+    """(M,) numbers of the behaviours that the table lacks, shortest first: batches hold equal lengths."""
+    missing = np.flatnonzero(table.rows(behaviours.text) < 0)
+    return missing[np.argsort(behaviours.lengths[missing], kind="stable")]
+
+
+def check_encoder(table: BehaviourTable, behaviours: Behaviours, encoder: BehaviourEncoder) -> None:
+    """Assert that table, behaviours and encoder belong together.
+
+    Raises:
+        As `fill`.
+    """
+    if table.fingerprint != encoder.fingerprint:
+        raise other_fingerprint("behaviour table", table.fingerprint, encoder.fingerprint)
+    own, of_texts = encoder.template, behaviours.template
+    if (own.interaction, own.max_item_tokens) != (of_texts.interaction, of_texts.max_item_tokens):
+        found = f"interaction {own.interaction!r}, at most {own.max_item_tokens} tokens"
+        expected = f"{of_texts.interaction!r}, {of_texts.max_item_tokens}, as the behaviours have"
+        raise ConfigError("template of the encoder", found, expected, "give the encoder their template")
+
+
+def other_fingerprint(where: object, found: str, expected: str) -> TableError:
+    """The error for vectors of another model, layer cut, pooling, precision, tokenizer or template."""
+    return TableError(
+        where,
+        f"vectors of another encoder (fingerprint {found[:12]})",
+        f"fingerprint {expected[:12]}: the same model, tokenizer, template, layer cut, pooling and precision",
+        "choose another folder for this encoder, or delete the table and build it again",
+    )
+
+
+def look_up(
+    table: BehaviourTable,
+    behaviours: Behaviours,
+    numbers: np.ndarray,
+    encoder: BehaviourEncoder | None = None,
+) -> np.ndarray:
+    """(len(numbers), E) float32 vectors of some behaviours.
+
+    Args:
+        numbers: behaviours, in any order, repeats allowed.
+        encoder: encodes on the fly what the table lacks, without adding it; None: that is not allowed.
+
+    Raises:
+        TableError: a behaviour is missing and there is no encoder; or as `fill`.
+    """
+    distinct, place = np.unique(numbers, return_inverse=True)
+    texts = behaviours.texts_of(distinct)
+    row = table.rows(texts)
+    missing = np.flatnonzero(row < 0)
+    vectors = np.empty((len(distinct), table.width), dtype=np.float32)
+    found = np.flatnonzero(row >= 0)
+    vectors[found] = table.vectors().numpy()[row[found]]
+    if len(missing):
+        if encoder is None:
+            what = f"{len(missing)} of {len(distinct)} behaviours are missing, {texts[missing[0]]!r} first"
+            fix = "fill the table first, or allow encoding on the fly"
+            raise TableError("behaviour table", what, "every behaviour that is asked for", fix)
+        check_encoder(table, behaviours, encoder)
+        vectors[missing] = encoder.encode(behaviours.tokens_of(distinct[missing]))
+    return vectors[place]

@@ -1,0 +1,85 @@
+"""Commands about the behaviour table: build one ahead of training, and measure one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from repro import paths
+from repro.commands import output
+from repro.commands.options import DataDirOption, DatasetOption, ProtocolOption, PublishOption, TierOption
+from repro.errors import ConfigError, TableError
+
+
+def build_table(
+    tier: TierOption = None,
+    dataset: DatasetOption = None,
+    protocol: ProtocolOption = None,
+    data_dir: DataDirOption = None,
+    layer_cut: Annotated[float, typer.Option(help="Share of the layers that encode a behaviour.")] = 0.5,
+    pooling: Annotated[str, typer.Option(help="Of a behaviour's tokens: last or mean.")] = "last",
+) -> None:
+    """Fill the behaviour table that BAHE's runs of a tier and data set read; only what is missing is encoded.
+
+    Under `accelerate launch -m repro build-table` all processes share the work.
+    """
+    from repro.data import default_protocol
+    from repro.experiments.tiers import tier_named
+
+    chosen = tier_named(tier)
+    dataset = dataset or chosen.datasets[0]
+    from repro.behaviours.build import processes
+    from repro.behaviours.encoding import BehaviourEncoder
+    from repro.behaviours.lance_table import INSTALL
+    from repro.behaviours.texts import behaviours_of
+    from repro.methods.bahe.filled_table import filled_table, tables_folder
+    from repro.methods.bahe.settings import BAHE, BaheMethod
+    from repro.pipeline import Workshop
+    from repro.prompts.templates import template_for
+
+    tables = tables_folder(paths.cache_dir())
+    if tables is None:
+        raise TableError("behaviour table", "pylance is not installed", "a place on disk", INSTALL)
+    workshop = Workshop(data_dir)
+    items = workshop.load(chosen, dataset, protocol or default_protocol(dataset)).data.items
+    backbone = workshop.backbone(chosen)
+    backbone.model.to(workshop.device)
+    method = BaheMethod(BAHE, chosen.n, layer_cut=layer_cut, pooling=pooling)
+    answers = (backbone.yes_id, backbone.no_id)
+    behaviours = behaviours_of(items, backbone.tokenizer, template_for(dataset), answers)
+    encoder = BehaviourEncoder(
+        backbone,
+        method.num_lower(backbone.num_layers),
+        pooling,
+        chosen.training.precision,
+        template=behaviours.template,
+    )
+    table, seconds = filled_table(tables, behaviours, encoder)
+    if processes().is_main_process:
+        typer.echo(
+            f"{len(behaviours):,} behaviours of {dataset} are in {tables}, table {encoder.fingerprint[:12]} "
+            f"of {len(table):,}; {seconds:.1f} s of filling in all"
+        )
+
+
+def bench_table(
+    sizes: Annotated[
+        str | None, typer.Option(help="Behaviours, comma-separated; default: 10 thousand to 1 million.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Of every measurement.")] = 3,
+    publish: PublishOption = False,
+) -> None:
+    """Build rate, lookup rate and size of the behaviour table, and the encoder's rate, on this machine."""
+    from repro.behaviours.table_benchmark import SIZES, run_benchmark
+
+    try:
+        chosen = [int(size) for size in sizes.split(",")] if sizes else list(SIZES)
+    except ValueError:
+        raise ConfigError("sizes", repr(sizes), "whole numbers", "for example 10000,100000") from None
+    if publish:
+        output.require_clean_tree()
+    root = paths.results_dir() if publish else paths.runs_dir()
+    path = run_benchmark(root, chosen, repeats, show=typer.echo)
+    typer.echo(f"wrote {path}")
+    output.render("bahe_open", own=not publish)

@@ -1,0 +1,122 @@
+"""BAHE, LLM-CTR and DTI over BAHE as the training loop wants them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from repro.backbones.loading import Backbone
+from repro.behaviours.drift import DriftingItems
+from repro.behaviours.encoding import BehaviourEncoder
+from repro.behaviours.texts import Behaviours, behaviours_of
+from repro.data.interactions import TEST, TRAIN, VALIDATION, PreparedData
+from repro.methods.bahe.batches import BaheBatches, layout_of
+from repro.methods.bahe.filled_table import filled_table
+from repro.methods.bahe.llm_ctr import LlmCtrModel
+from repro.methods.bahe.model import BaheModel
+from repro.methods.bahe.sequences import SequenceSource
+from repro.methods.bahe.settings import DTI_BAHE, LLM_CTR, BaheMethod
+from repro.methods.bahe.streaming import StreamingBaheModel, streaming_batches
+from repro.methods.bahe.vectors import BehaviourVectors, TableVectors, TextVectors
+from repro.methods.method import BatchSizes
+from repro.prompts.templates import Template
+from repro.training.seeds import seed_everything
+from repro.training.settings import TrainingSettings
+from repro.training.task import Batches, Task
+
+MODELS: dict[str, type[BaheModel | LlmCtrModel | StreamingBaheModel]] = {
+    LLM_CTR: LlmCtrModel,
+    DTI_BAHE: StreamingBaheModel,
+}
+
+
+def bahe_task(
+    method: BaheMethod,
+    data: PreparedData,
+    backbone: Backbone,
+    template: Template,
+    training: TrainingSettings,
+    sizes: BatchSizes,
+    compiled: bool,
+    seed: int,
+    device: torch.device,
+    tables: Path | None,
+) -> Task:
+    """The method on these targets; a behaviour table is opened, and filled where vectors are missing.
+
+    Args:
+        method: which one. data: its targets.
+        backbone: with adapters, on the CPU; a copy of it is trained.
+        template: the words around an item's text.
+        training: numbers of targets per batch, and the precision, which the table's vectors share.
+        sizes: how batches are cut for the machine. compiled: compile the layers.
+        seed: draws the head's weights.
+        device: of the model.
+        tables: folder for behaviour tables, one inside for each fingerprint; None: in memory.
+
+    Raises:
+        ConfigError: no layer would be lower or upper; a sequence that the data does not have.
+        TableError, StorageError: the table is damaged or cannot be written.
+    """
+    backbone = copy.deepcopy(backbone)
+    backbone.model.to(device)
+    drifting = None
+    if method.drift is not None:
+        drifting = DriftingItems(data.items, len(data.interactions), method.drift)
+        # A folder of its own: what other versions cost is no part of the usual table's build.
+        tables = None if tables is None else tables / "drifting"
+    items = data.items if drifting is None else drifting.items
+    behaviours = behaviours_of(items, backbone.tokenizer, template, (backbone.yes_id, backbone.no_id))
+    vectors, build_s = _vectors(method, behaviours, backbone, training.precision, tables)
+    source = SequenceSource(
+        data, behaviours, method.sequences, method.n, None if drifting is None else drifting.served
+    )
+    seed_everything(seed)
+    model: nn.Module = MODELS.get(method.name, BaheModel)(backbone, method, compiled)
+    group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
+
+    def batches(split: int, targets: int) -> Batches:
+        if method.name == DTI_BAHE:
+            assert vectors is not None
+            return streaming_batches(data, behaviours, vectors, method, split, targets, group, sizes)
+        layout = layout_of(_layout_kind(method), method.n, sizes, compiled)
+        label = data.interactions.label
+        return BaheBatches(source, behaviours, vectors, label, data.targets(split), targets, layout)
+
+    return Task(
+        model=model.to(device),
+        train=batches(TRAIN, training.batch_targets),
+        validation=batches(VALIDATION, training.eval_batch_targets),
+        test=batches(TEST, training.eval_batch_targets),
+        label=data.interactions.label,
+        group=data.interactions.user,
+        table_build_s=build_s,
+        behaviours_encoded=None if build_s is None else _encoded(drifting, behaviours),
+    )
+
+
+def _encoded(drifting: DriftingItems | None, behaviours: Behaviours) -> int:
+    return len(behaviours) if drifting is None else drifting.encoded(behaviours)
+
+
+def _layout_kind(method: BaheMethod) -> str:
+    if method.name == LLM_CTR:
+        return "written-out"
+    return "side-by-side" if method.feature_parallel else "back-to-back"
+
+
+def _vectors(
+    method: BaheMethod, behaviours: Behaviours, backbone: Backbone, precision: str, tables: Path | None
+) -> tuple[BehaviourVectors | None, float | None]:
+    """Where vectors come from, and the seconds that the table's build took; None for what does not apply."""
+    if method.name == LLM_CTR:
+        return None, None
+    num_lower = method.num_lower(backbone.num_layers)
+    if not method.cached:
+        return TextVectors(behaviours), None
+    encoder = BehaviourEncoder(backbone, num_lower, method.pooling, precision, template=behaviours.template)
+    table, build_s = filled_table(tables, behaviours, encoder)
+    return TableVectors(table, behaviours), build_s

@@ -1,0 +1,111 @@
+"""Where a batch's behaviour vectors come from: the table, or the texts that the lower layers are to read.
+
+Shapes: D distinct behaviours of a batch, E hidden size, L padded length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repro.backbones.visibility import send
+from repro.behaviours.encoding import BehaviourEncoder, padded_length
+from repro.behaviours.table import BehaviourTable, look_up
+from repro.behaviours.texts import Behaviours
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Behaviours of about one length.
+
+    Attributes:
+        tokens: (G, L) int64, padded on the right. lengths: (G,) int64.
+        place: (G,) int64, which of the batch's D behaviours each is.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    place: Tensor
+
+
+@dataclass(frozen=True)
+class LoadedBehaviours:
+    """The D distinct behaviours of a batch on the device: their vectors, or their texts.
+
+    Attributes:
+        vectors: (D, E) float32, or None where `texts` are to be encoded.
+        texts: groups that hold each of the D behaviours once; empty beside `vectors`.
+        num_tokens, num_padded_tokens: of the texts.
+    """
+
+    vectors: Tensor | None
+    texts: tuple[Texts, ...] = ()
+    num_tokens: int = 0
+    num_padded_tokens: int = 0
+
+
+class BehaviourVectors(Protocol):
+    """A source of behaviours for batches."""
+
+    def load(self, behaviours: np.ndarray, device: torch.device | str) -> LoadedBehaviours:
+        """The behaviours (D,), given by number, each once."""
+        ...
+
+
+class TableVectors:
+    """Vectors from the behaviour table.
+
+    Args:
+        table: where they are.
+        behaviours: of the data set.
+        encoder: encodes on the fly what the table lacks; None: a missing behaviour is an error.
+    """
+
+    def __init__(
+        self,
+        table: BehaviourTable,
+        behaviours: Behaviours,
+        encoder: BehaviourEncoder | None = None,
+    ) -> None:
+        self.table, self.behaviours, self.encoder = table, behaviours, encoder
+        self._row = table.rows(behaviours.text)  # texts are looked up once
+        self._vectors = table.vectors()
+
+    def load(self, behaviours: np.ndarray, device: torch.device | str) -> LoadedBehaviours:
+        """As in `BehaviourVectors`.
+
+        Raises:
+            TableError: a behaviour is missing, and there is no encoder.
+        """
+        row = self._row[behaviours]
+        if (row >= 0).all():
+            vectors = self._vectors[torch.from_numpy(row)]
+        else:
+            vectors = torch.from_numpy(look_up(self.table, self.behaviours, behaviours, self.encoder))
+        return LoadedBehaviours(send(vectors, torch.device(device)))
+
+
+class TextVectors:
+    """No vectors: the texts themselves, for a model that keeps its lower layers."""
+
+    def __init__(self, behaviours: Behaviours) -> None:
+        self.behaviours = behaviours
+        self._padded = np.array([padded_length(length) for length in behaviours.lengths.tolist()])
+
+    def load(self, behaviours: np.ndarray, device: torch.device | str) -> LoadedBehaviours:
+        """As in `BehaviourVectors`; grouped by padded length, as the encoder pads them."""
+        groups, num_padded = [], 0
+        for length in np.unique(self._padded[behaviours]).tolist():
+            place = np.flatnonzero(self._padded[behaviours] == length)
+            tokens = np.zeros((len(place), length), dtype=np.int64)
+            for line, ids in zip(tokens, self.behaviours.tokens_of(behaviours[place]), strict=True):
+                line[: len(ids)] = ids
+            lengths = self.behaviours.lengths[behaviours[place]]
+            groups.append(Texts(*(send(each, torch.device(device)) for each in (tokens, lengths, place))))
+            num_padded += tokens.size
+        num_tokens = int(self.behaviours.lengths[behaviours].sum())
+        return LoadedBehaviours(None, tuple(groups), num_tokens, num_padded)

@@ -1,0 +1,140 @@
+"""Which runs stand on BAHE's quality page, in which order, and which are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from repro.evaluation.intervals import Interval, holm
+from repro.reporting.cells import Cell, build_cells, differing, setting_text
+from repro.reporting.formatting import count
+from repro.reporting.inputs import ORIGINS, Inputs
+from repro.reporting.methods import FLOOR, is_floor
+from repro.reporting.scores import difference
+from repro.reporting.sections import DTI, RECIPES, SW
+
+BAHE, LLM_CTR, DTI_BAHE = "bahe", "llm-ctr", "dti-bahe"
+FAMILY_TITLES = {LLM_CTR: "LLM-CTR", BAHE: "BAHE", DTI_BAHE: "DTI over BAHE"}
+DTI_K = 50  # of the DTI row that BAHE is set beside
+
+Slot = tuple[str, int | None]  # method and k
+PAIRS: tuple[tuple[Slot, Slot], ...] = (
+    ((BAHE, None), (LLM_CTR, None)),
+    ((BAHE, None), (SW, 1)),
+    ((BAHE, None), (DTI, DTI_K)),
+    ((BAHE, None), ("din", None)),
+    ((DTI_BAHE, DTI_K), (BAHE, None)),
+    ((DTI_BAHE, DTI_K), (DTI, DTI_K)),
+    ((DTI_BAHE, 10), (BAHE, None)),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the page."""
+
+    slot: Slot
+    label: str
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row against another, on the same targets."""
+
+    first: Row
+    second: Row
+    difference: Interval  # of AUC, first minus second, paired over users
+    holm_p: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows tested on the same targets of one tier and data set, by origin."""
+
+    title: str
+    dataset: str
+    rows: dict[str, list[Row]]
+    floor: dict[str, list[Cell]]
+
+
+def groups(inputs: Inputs) -> list[Group]:
+    """All groups with a record of BAHE, LLM-CTR or DTI over BAHE, sorted.
+
+    `control` runs, those of ablations and open questions, belong to other pages.
+    """
+    found: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
+    for origin in ORIGINS:
+        for cell in build_cells(inputs.runs[origin]):
+            found.setdefault(_key(cell), {each: [] for each in ORIGINS})[origin].append(cell)
+    result = []
+    for key, cells in sorted(found.items()):
+        rows = {origin: _rows(cells[origin]) for origin in ORIGINS}
+        if not any(row.slot[0] in FAMILY_TITLES for each in rows.values() for row in each):
+            continue
+        dataset, protocol, tier, _, train, _, test = key
+        title = f"{dataset}, protocol {protocol}, tier {tier} ({count(int(train))} training, "
+        title += f"{count(int(test))} test targets)"
+        floor = {origin: [cell for cell in cells[origin] if is_floor(cell.method)] for origin in ORIGINS}
+        result.append(Group(title, dataset, rows, floor))
+    return result
+
+
+def pairs(rows: Sequence[Row]) -> list[Pair]:
+    """Comparisons of `PAIRS` whose rows have results; Holm adjusts over them."""
+    having = [row for row in rows if row.cell.ok]
+    found = []
+    for one, other in PAIRS:
+        for first in (row for row in having if row.slot == one):
+            for second in (row for row in having if row.slot == other):
+                found.append((first, second, difference(first.cell.ok, second.cell.ok)))
+    adjusted = holm([each.p_value for _, _, each in found])
+    return [Pair(*each, p) for each, p in zip(found, adjusted, strict=True)]
+
+
+def _key(cell: Cell) -> tuple[str, ...]:
+    config, data = cell.config, cell.runs[0].record["data"]
+    targets = (f"{data[name]:>12}" for name in ("train_targets", "validation_targets", "test_targets"))
+    return (*(config[name] for name in ("dataset", "protocol", "tier")), data["sha256"], *targets)
+
+
+def _slot(cell: Cell) -> Slot | None:
+    """Where a cell stands; None for what is not on this page."""
+    config = cell.config
+    if cell.method == FLOOR:
+        return (FLOOR, None)
+    if config["recipe"] not in RECIPES:
+        return None
+    if cell.method in FAMILY_TITLES or cell.method == "din" or (cell.method, cell.k) == (SW, 1):
+        return (cell.method, cell.k)
+    tuned = config["recipe"] == "tuned"
+    return (DTI, DTI_K) if tuned and (cell.method, cell.k) == (DTI, DTI_K) else None
+
+
+def _rows(cells: Sequence[Cell]) -> list[Row]:
+    """Rows in the page's order; DIN and SW with the n of the family alone."""
+    chosen = [(slot, cell) for cell in cells if (slot := _slot(cell)) is not None]
+    read = {cell.config["n"] for slot, cell in chosen if slot[0] in FAMILY_TITLES}
+    chosen = [(slot, cell) for slot, cell in chosen if slot[0] == FLOOR or cell.config["n"] in read]
+    rows = []
+    for slot, cell in chosen:
+        twins = [other for place, other in chosen if place == slot]
+        parts = [_title(slot), *(f"{name} = {setting_text(cell, name)}" for name in differing(twins))]
+        if len({other.config["n"] for other in twins}) > 1:
+            parts.append(f"n = {cell.config['n']}")
+        if len({other.device for other in twins}) > 1:
+            parts.append(f"on {cell.device}")
+        rows.append(Row(slot, ", ".join(parts), cell))
+    return sorted(rows, key=_order)
+
+
+def _title(slot: Slot) -> str:
+    method, k = slot
+    names: dict[str, str] = {FLOOR: "Like rates", "din": "DIN", SW: "SW", DTI: "DTI, recipe tuned"}
+    name = (names | FAMILY_TITLES)[method]
+    return name if method == SW or k is None else f"{name}, k = {k}"
+
+
+def _order(row: Row) -> tuple[int, int, str]:
+    methods = (FLOOR, "din", SW, DTI, *FAMILY_TITLES)
+    return methods.index(row.slot[0]), -(row.slot[1] or 0), row.label

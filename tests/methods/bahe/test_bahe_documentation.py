@@ -1,0 +1,62 @@
+"""docs/bahe.md: its examples run, and it names what the code has."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from repro.behaviours.drift import KINDS
+from repro.behaviours.encoding import POOLINGS
+from repro.experiments.bahe import FAMILIES
+from repro.paths import PROJECT_ROOT
+
+PAGE = (PROJECT_ROOT / "docs" / "bahe.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+SEQUENCES = ("purchase", "search")
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch) -> None:
+    """A folder with events.csv, whose columns are those of the page."""
+    (header,) = re.findall(r"^user,item,.*$", PAGE, flags=re.MULTILINE)
+    rows = np.arange(300)
+    columns = {
+        "user": rows % 9,
+        "item": rows % 11,
+        "text": [f"kettle, {row % 11} l" for row in rows],
+        "label": rows * 7 // 3 % 2,
+        "timestamp": rows,
+        "sequence": [SEQUENCES[row // 9 % 2] for row in rows],
+    }
+    pd.DataFrame(columns)[header.split(",")].to_csv(tmp_path / "events.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPRO_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("REPRO_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_examples_run() -> None:
+    own, outside = {}, {}
+    (code,) = [each for each in EXAMPLES if "events.csv" in each]
+    exec(code, own)
+    assert own["run"].status == "ok"
+    assert own["run"].record["config"]["behaviours"]["sequences"] == list(SEQUENCES)
+    (code,) = [each for each in EXAMPLES if "open_table" in each]
+    exec(code, outside)
+    assert np.array_equal(outside["found"].numpy(), outside["vectors"][1:])
+    assert len(EXAMPLES) == 2
+
+
+def test_the_page_names_methods_settings_and_sessions() -> None:
+    names = (*FAMILIES, *KINDS, *POOLINGS, "table_build_s", "behaviours_encoded")
+    assert [name for name in names if f"`{name}`" not in PAGE and f'"{name}"' not in PAGE] == []
+    sessions = set(re.findall(r"def (bahe\w*|bench_table)\(", (PROJECT_ROOT / "noxfile.py").read_text()))
+    assert sessions == set(re.findall(r"\| `nox -s (\w+)` \|", PAGE))
+
+
+def test_paths_on_the_page_exist() -> None:
+    paths = re.findall(r"`((?:repro|tests)/[\w/.]+)`", PAGE)
+    assert paths and all((PROJECT_ROOT / path).exists() for path in paths)

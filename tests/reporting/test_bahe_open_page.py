@@ -1,0 +1,188 @@
+"""The page of open questions: what was not run is said, and every number is a record's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from bahe_report_cases import cells_of, config_of, drift, full, inputs_of
+
+from repro.experiments.bahe_variants import CUTS, STALE
+from repro.records.measurements import write_measurement
+from repro.reporting import bahe_open, stale_tables
+from repro.reporting.bahe_open import CUT_TITLES
+
+ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"}
+LEAKAGE: dict[str, Any] = {
+    "device": "Test CPU, 2 cores",
+    "backbone": "tiny",
+    "method": "dti-bahe",
+    "layer_cut": 0.5,
+    "layers": 2,
+    "n": 4,
+    "k": 20,
+    "distance": 5,
+    "seed": 0,
+    "train_targets": 800,
+    "test_targets": 100,
+    "test_users": 7,
+    "train_loss": 0.4,
+    "best_auc": 0.9,
+    "streaming_auc": 0.88,
+    "streaming_low": 0.86,
+    "streaming_high": 0.9,
+    "window_auc": 0.49,
+}
+
+
+def text_of(world) -> str:
+    return bahe_open.render(inputs_of(world))["bahe_open.md"].decode()
+
+
+def sections_of(text: str) -> dict[str, str]:
+    parts = text.split("\n## ")[1:]
+    return {part.partition("\n")[0]: part for part in parts}
+
+
+def test_without_records_every_question_says_so(world) -> None:
+    sections = sections_of(text_of(world))
+    assert len(sections) == 7
+    for title, text in sections.items():
+        assert ("not run" in text) or ("No records" in text), title
+    assert bahe_open.state(inputs_of(world)) == (
+        "table: not run; layer cuts: not run; stale tables: not run; leakage: not run"
+    )
+
+
+def test_images_and_audio_are_said_not_to_be_tested(world) -> None:
+    text = text_of(world)
+    assert cells_of(text, "images")[1] == cells_of(text, "audio")[1] == "not tested"
+
+
+def test_a_domain_counts_once_it_has_a_run(world) -> None:
+    world.add(**config_of(full()))
+    assert cells_of(text_of(world), "text of another domain")[1] == "not run"
+    world.add(**config_of(full()), dataset="table")
+    assert cells_of(text_of(world), "text of another domain")[1] == "runs on table"
+
+
+@pytest.mark.parametrize(("layers", "m"), [(6, [1, 2, 3, 4, 5]), (4, [1, 1, 2, 3, 3]), (None, None)])
+def test_cuts_are_named_with_the_layers_that_they_mean(world, layers, m) -> None:
+    for name in ("cut-1-6", "cut-5-6"):
+        config = config_of(replace(full(), layer_cut=CUTS[name]))
+        world.add(**config, backbone_settings={"name": "smollm2-135m", "layers": layers, "title": "S"})
+    text = text_of(world)
+    for number, title in enumerate(CUT_TITLES.values()):
+        known = f" (m = {m[number]} of {layers})" if m else ""
+        assert (cells_of(text, title + known)[2] == "not run") == (title[0] not in "15")
+
+
+def test_the_usual_cut_alone_is_no_answer(world) -> None:
+    world.add(**config_of(full()))
+    assert "of the layers frozen: not run" in sections_of(text_of(world))["2. Where to cut the layers"]
+
+
+def test_stale_rows_are_compared_with_the_freshest_table_of_their_kind(world) -> None:
+    encoded = {"revised-1": 900, "revised-100": 500, "revealed-1": 700, "revealed-never": 200}
+    for name, number in encoded.items():
+        method = replace(full(), drift=drift(*STALE[name]))
+        signal = 0.0 if name == "revealed-never" else 0.9
+        for seed in range(3):
+            record = {"data.behaviours_encoded": number}
+            world.add(signal, **config_of(method), seed=seed, record=record)
+    text = sections_of(text_of(world))["4. A table that ages"]
+    rows = {name: cells_of(text, title) for name, title in stale_tables.TITLES.items()}
+    assert rows["revised-1"][3:] == ["—", "—", "—", "64", "900"]
+    assert rows["revised-100"][3] == "+0.0000" and rows["revised-100"][6:] == ["6,400", "500"]
+    assert rows["revealed-never"][3].startswith("-") and rows["revealed-never"][6:] == ["—", "200"]
+    assert rows["no-drift"][2] == rows["revised-never"][2] == "not run"
+    assert "after Holm: revealed, never refreshed." in text
+
+
+def test_a_refresh_that_no_row_declares_is_left_out(world) -> None:
+    world.add(**config_of(replace(full(), drift=replace(drift("revised", 1), refresh_every=63))))
+    world.add(**config_of(replace(full(), drift=drift("revised", 100))))
+    (group,) = stale_tables.stale_groups(inputs_of(world))
+    assert tuple(group.cells) == ("revised-100",)
+
+
+def leaked(world, *rows: dict[str, Any]) -> str:
+    write_measurement(world.results, "leakage", "streaming", ENVIRONMENT, [LEAKAGE | row for row in rows])
+    return sections_of(text_of(world))["6. Leakage of DTI over BAHE"]
+
+
+def test_leakage_is_what_lies_above_one_half_beyond_the_window(world) -> None:
+    text = leaked(
+        world,
+        {"distance": 4, "streaming_auc": 0.89},
+        {},
+        {"distance": 9, "streaming_auc": 0.501, "streaming_low": 0.48, "streaming_high": 0.52},
+        {"method": "dti", "layer_cut": None, "layers": 4, "distance": 9, "streaming_auc": 0.7, "seed": 3},
+    )
+    bahe = [line for line in text.splitlines() if line.startswith("| DTI over BAHE, 50 %")]
+    assert ["in the window" in bahe[0], "beyond the window" in bahe[1], "beyond reach" in bahe[2]] == [
+        True
+    ] * 3
+    assert "+0.3800" in bahe[1] and "0.4900" in bahe[1]
+    assert "beyond the window" in next(line for line in text.splitlines() if line.startswith("| DTI  "))
+    assert "- DTI over BAHE, 50 % of the layers cached: leaks from 5 interactions back." in text
+    assert "- DTI: leaks from 9 interactions back." in text
+
+
+def test_a_leak_that_one_seed_does_not_show_is_none(world) -> None:
+    text = leaked(world, {}, {"seed": 1, "streaming_low": 0.49})
+    assert "cached: no leak is seen." in text
+
+
+def test_what_a_target_shows_alone_has_not_leaked(world) -> None:
+    assert "cached: no leak is seen." in leaked(world, {"streaming_low": 0.51, "window_auc": 0.52})
+
+
+def test_lengths_beyond_the_paper_s_are_the_efficiency_page_s(world) -> None:
+    row = {
+        "device": "Test GPU", "device_count": 1, "backbone": "smollm2-135m", "layer_cut": 0.5, "batch": 16,
+        "samples_per_s": 1.0, "train_flops_per_sample": None, "table_build_s": None, "behaviour_tokens": 16,
+    }  # fmt: skip
+    rows = [
+        row | {"text_tokens": tokens, "method": method, "step_ms": step, "peak_gib": gib}
+        for tokens in (2048, 4096)
+        for method, step, gib in (("llm_ctr", 10.0 * tokens, 8.0), ("bahe", 100.0, 2.0))
+    ]
+    write_measurement(world.results, "bahe", "test", ENVIRONMENT, rows)
+    text = sections_of(text_of(world))["1. Longer than 2,048 tokens"]
+    assert "409.60 ×" in text and "4.00 ×" in text and "| 2,048" not in text
+
+
+def table_row(**changes: Any) -> dict[str, Any]:
+    none = ("backbone", "num_layers", "precision", "tokens")
+    row = {
+        "device": "Test CPU, 2 cores", "threads": 2, "measured": "storage", "repeat": 0, "width": 576,
+        "behaviours": 1_000_000, "build_s": 30.0, "behaviours_per_s": 1e6 / 30, "storage": "lance",
+        "open_s": 2.0, "first_read_s": 3.0, "lookups_per_s": 1e6, "vectors_per_s": 2e6, "update_s": 0.5,
+        "text_bytes": 2.0**20, "index_bytes": 2.0**21, "table_bytes": 2.0**22, "export_bytes": 2.0**23,
+    }  # fmt: skip
+    return row | dict.fromkeys(none) | changes
+
+
+def test_a_growing_table_shows_means_over_repetitions_and_the_rate_of_the_encoder(world) -> None:
+    storage = ("storage", "open_s", "first_read_s", "lookups_per_s", "vectors_per_s", "update_s")
+    sizes = ("text_bytes", "index_bytes", "table_bytes", "export_bytes")
+    encoder = dict.fromkeys((*storage, *sizes)) | {
+        "measured": "encoder", "behaviours": 500, "behaviours_per_s": 250.0, "backbone": "smollm2-135m",
+        "num_layers": 15, "precision": "fp32", "tokens": 10_000,
+    }  # fmt: skip
+    rows = [table_row(), table_row(repeat=1, build_s=50.0), table_row(**encoder)]
+    write_measurement(world.results, "behaviour_table", "test", ENVIRONMENT, rows)
+    text = sections_of(text_of(world))["3. A growing table"]
+    found = cells_of(text, "lance")
+    assert found[1:4] == ["1,000,000", "576", "40.00"] and found[9:] == ["1.0", "2.0", "4.0", "8.0", "2"]
+    assert cells_of(text, "smollm2-135m, 15 layers")[3:] == ["20.0", "250", "4,000", "1"]
+    assert "not run" not in text
+
+
+def test_a_table_that_was_not_grown_to_a_million_is_said_to_be_so(world) -> None:
+    rows = [table_row(behaviours=10_000, storage="memory", open_s=None, export_bytes=None)]
+    write_measurement(world.results, "behaviour_table", "test", ENVIRONMENT, rows)
+    text = sections_of(text_of(world))["3. A growing table"]
+    assert "1,000,000 behaviours: not run" in text and cells_of(text, "memory")[4] == "—"

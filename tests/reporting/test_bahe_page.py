@@ -1,0 +1,165 @@
+"""reports/bahe.md: which rows meet, differences, and costs that count the table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from bahe_report_cases import cells_of, config_of, full, inputs_of
+from report_cases import NO_LLM, UNTRAINED, table
+
+from repro.errors import RecordError
+from repro.methods.bahe.settings import dti_bahe, llm_ctr
+from repro.reporting import render_all
+from repro.reporting.bahe_quality_rows import groups
+
+TUNED = {"recipe": "tuned", "backbone_settings__lora_rank": 64}
+FAST, SLOW = 20.0, 100.0
+
+
+def page(world, own=False) -> str:
+    render_all(world.results, world.runs if own else None, world.reports, ["bahe"])
+    return (world.reports / "bahe.md").read_text()
+
+
+def add(world, method, signal=0.6, train_s=FAST, build_s=10.0, seeds=1, **changes):
+    record = {"time.train_s": train_s, "data.tokens_raw": 40_000}
+    if build_s is not None:
+        record["time.table_build_s"] = build_s
+    return [
+        world.add(signal, seed=seed, record=record, **config_of(method, **TUNED), **changes)
+        for seed in range(seeds)
+    ]
+
+
+def add_family(world, seeds=1, bahe=0.6, text=0.6, rows=0.6, **changes) -> None:
+    add(world, full(), bahe, seeds=seeds, **changes)
+    add(world, llm_ctr(10), text, SLOW, None, seeds, **changes)
+    add(world, dti_bahe(10, 50), rows, seeds=seeds, **changes)
+
+
+def add_others(world) -> None:
+    world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
+    world.add(0.3, method="din", **NO_LLM)
+    world.add(0.3, method="din", **NO_LLM | {"n": 30})
+    world.add(0.4, k=1)
+    world.add(0.4, method="dti", k=50, recipe="tuned")
+    world.add(0.4, method="dti", k=50)  # the paper's recipe stands on Table 1's page
+    world.add(0.4, method="dti", k=10, recipe="tuned")
+
+
+def scores(text: str) -> dict[str, dict[str, str]]:
+    return table("### x\n" + text.split("\n## ")[1].split("**Differences")[0], "x")
+
+
+def costs(text: str) -> dict[str, dict[str, str]]:
+    return table("### x\n" + text.split("**Cost of training:**")[1].split("**Above")[0], "x")
+
+
+def test_without_records_it_says_not_run(world) -> None:
+    world.add()
+    assert "All rows: not run." in page(world)
+
+
+def test_rows_stand_in_order_with_the_familys_history_length_alone(world) -> None:
+    add_family(world)
+    add_others(world)
+    assert list(scores(page(world))) == [
+        *("Like rates", "DIN", "SW", "DTI, recipe tuned, k = 50"),
+        *("LLM-CTR", "BAHE", "DTI over BAHE, k = 50"),
+    ]
+
+
+def test_control_runs_belong_to_other_pages(world) -> None:
+    world.add(**config_of(full()))
+    assert groups(inputs_of(world)) == []
+    add_family(world)
+    world.add(**config_of(replace(full(), layer_cut=0.25)))
+    (group,) = groups(inputs_of(world))
+    assert sum(row.slot[0] == "bahe" for row in group.rows["committed"]) == 1
+
+
+def test_the_familys_settings_are_stated(world) -> None:
+    add_family(world)
+    stated = next(line for line in page(world).splitlines() if line.startswith("The family's settings"))
+    assert "n = 10; LoRA rank: 64; share of layers frozen: 0.5; vector of a behaviour: last" in stated
+
+
+def test_runs_on_other_targets_never_meet(world) -> None:
+    add_family(world)
+    world.add(0.4, k=1, record={"data.train_targets": 3000})
+    assert "SW" not in scores(page(world))
+
+
+def test_variants_of_a_row_are_told_apart(world) -> None:
+    add(world, full())
+    add(world, full(), training__learning_rate=3e-3)
+    names = list(scores(page(world)))
+    assert names == ["BAHE, training.learning_rate = 0.0004", "BAHE, training.learning_rate = 0.003"]
+
+
+def test_the_table_is_part_of_the_total(world) -> None:
+    add_family(world)
+    add_others(world)
+    rows = costs(page(world))
+    assert (rows["BAHE"]["training"], rows["BAHE"]["table"], rows["BAHE"]["total"]) == (
+        *("20.0 s", "10.0 s"),
+        "30.0 s",
+    )
+    assert rows["BAHE"]["LLM-CTR / row"] == "3.33 ×"
+    assert rows["LLM-CTR"]["table"] == rows["LLM-CTR"]["LLM-CTR / row"] == "—"
+    assert rows["BAHE"]["tokens or vectors per target"] == "10.0"
+    assert "Like rates" not in rows
+
+
+@pytest.mark.parametrize("setting", ["training__precision", "compiled", "batch_sizes__max_tokens"])
+def test_times_taken_under_other_conditions_are_not_compared(world, setting) -> None:
+    add(world, full(), **{setting: {"compiled": True, "training__precision": "fp32"}.get(setting, 64)})
+    add(world, llm_ctr(10), train_s=SLOW, build_s=None)
+    assert costs(page(world))["BAHE"]["LLM-CTR / row"] == "—"
+
+
+def test_differences_say_which_side_is_higher(world) -> None:
+    add_family(world, seeds=3, bahe=0.9, text=0.2, rows=0.9)
+    text = page(world)
+    assert "- higher: BAHE against LLM-CTR." in text
+    assert "- not told apart: DTI over BAHE, k = 50 against BAHE." in text
+    assert "Rows with fewer than 3 seeds" not in text
+    assert cells_of(text, "BAHE − LLM-CTR")[1].startswith("+0.")
+    world.add(0.4, k=1)
+    assert "Rows with fewer than 3 seeds: SW." in page(world)
+
+
+def test_no_loss_is_claimed_on_ml_1m_alone(world) -> None:
+    add_family(world, seeds=3)
+    assert "no loss" not in page(world)
+    add_family(world, seeds=3, bahe=0.9, text=0.2, dataset="ml-1m", protocol="rella", tier="gpu")
+    add_family(world, dataset="ml-1m", protocol="rella", tier="paper")
+    text = page(world).split("\n## ml-1m")
+    assert cells_of(text[1], "BAHE − LLM-CTR")[-1] == "yes"
+    assert cells_of(text[2], "BAHE − LLM-CTR")[-1] == "needs 3 seeds"
+
+
+def test_own_runs_stand_apart(world) -> None:
+    add_family(world)
+    world.add(0.9, own=True, record={"time.table_build_s": 1.0}, **config_of(full(), **TUNED))
+    text = page(world, own=True)
+    assert "### Committed" in text and "### Yours" in text
+
+
+def test_every_trial_is_listed_and_a_damaged_file_is_named(world) -> None:
+    folder = world.results / "selection" / "bahe"
+    folder.mkdir(parents=True)
+    trial = {"family": "bahe", "learning_rate": 0.001, "alibi_slope": None, "device": "a CPU"}
+    trial |= {"validation_auc": 0.71, "validation_log_loss": 0.6}
+    content = {"environment": {"python": "3.11", "torch": None, "transformers": None}}
+    content |= {"git": {"sha": "a" * 40, "dirty": False}, "code_sha256": "c" * 64}
+    rows = [trial, trial | {"learning_rate": 0.003, "validation_auc": None}]
+    path = folder / "cpu-ml-100k.json"
+    path.write_text(json.dumps(content | {"rows": rows}))
+    text = page(world)
+    assert "**0.7100**" in text and "bahe: 2" in text
+    path.write_text(json.dumps(content | {"rows": [trial | {"validation_auc": 7.0}]}))
+    with pytest.raises(RecordError, match=r"cpu-ml-100k.json.*validation_auc"):
+        page(world)
