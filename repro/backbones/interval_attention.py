@@ -18,18 +18,18 @@ SPLITS = 8  # parts of the queries that see a copy of the instruction, in the pa
 def tiles(head_dim: int) -> dict[str, tuple[int, int, int, int]]:
     """(rows of queries, rows of keys, warps, stages) of each kernel; the fastest of those tried on an H100."""
     if head_dim <= 64:
-        return {"forward": (64, 64, 4, 3), "queries": (64, 64, 4, 3), "keys": (64, 64, 4, 3)}
-    return {"forward": (64, 64, 4, 3), "queries": (64, 64, 4, 2), "keys": (64, 64, 4, 2)}
+        return {"forward": (64, 32, 4, 2), "queries": (64, 32, 4, 2), "keys": (128, 32, 4, 2)}
+    return {"forward": (64, 64, 4, 2), "queries": (64, 64, 4, 2), "keys": (64, 32, 4, 2)}
 
 
 def _launch(query: Tensor, key: Tensor, value: Tensor, tables: list[Tensor], num_prefix: int) -> dict[str, Any]:
     """Arguments that all kernels share."""
     assert all(x.stride(2) == 1 and x.stride(1) == x.shape[2] for x in (query, key, value)), "heads side by side"
     assert query.shape[2] in (16, 32, 64, 128, 256), f"head size {query.shape[2]}"
-    lo, hi, copy, kind, slope, position = tables[:6]
+    lo, hi, copy, seen_as, slope, position = tables[:6]
     return {
         **{"q_ptr": query, "k_ptr": key, "v_ptr": value},
-        **{"lo_ptr": lo, "hi_ptr": hi, "copy_ptr": copy, "kind_ptr": kind, "slope_ptr": slope},
+        **{"lo_ptr": lo, "hi_ptr": hi, "copy_ptr": copy, "seen_as_ptr": seen_as, "slope_ptr": slope},
         **{"position_ptr": position, "BIAS": len(slope) > 0},
         **{"q_stride": query.stride(0), "k_stride": key.stride(0), "v_stride": value.stride(0)},
         **{"num_places": len(query), "num_heads": query.shape[1], "G": query.shape[1] // key.shape[1]},
@@ -64,7 +64,7 @@ def interval_attention(
     rows, columns, warps, stages = tiles(query.shape[2])["forward"]
     interval_kernel.forward[(query.shape[1], -(-len(query) // rows))](
         **_launch(query, key, value, tables, num_prefix),
-        **{"out_ptr": out, "lse_ptr": lse, "scale": scale * LOG2_E, "PB": _width(num_prefix)},
+        **{"out_ptr": out, "lse_ptr": lse, "scale": scale * LOG2_E},
         **{"BM": rows, "BN": columns, "num_warps": warps, "num_stages": stages},
     )
     return out, lse
@@ -92,7 +92,7 @@ def interval_attention_backward(
     from repro.backbones import interval_kernel
 
     d_out, (num_places, num_heads, head_dim) = d_out.contiguous(), query.shape
-    num_kv, sizes, copies = key.shape[1], tiles(head_dim), tables[9]
+    num_kv, sizes = key.shape[1], tiles(head_dim)
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (query, key, value))
     delta = torch.empty_like(lse)
     shared = _launch(query, key, value, tables, num_prefix)
@@ -100,14 +100,14 @@ def interval_attention_backward(
     rows, columns, warps, stages = sizes["queries"]
     interval_kernel.backward_queries[(num_heads, -(-num_places // rows))](
         **shared,
-        **{"out_ptr": out, "dq_ptr": dq, "factor": scale, "PB": _width(num_prefix)},
+        **{"out_ptr": out, "dq_ptr": dq, "factor": scale},
         **{"BM": rows, "BN": columns, "num_warps": warps, "num_stages": stages},
     )
     rows, columns, warps, stages = sizes["keys"]
-    first, full, stop = tables[6:9]
+    first, stop, copies = tables[6:]
     interval_kernel.backward_keys[(num_kv, -(-num_places // columns))](
         **shared,
-        **{"dk_ptr": dk, "dv_ptr": dv, "factor": scale, "first_ptr": first, "full_ptr": full, "stop_ptr": stop},
+        **{"dk_ptr": dk, "dv_ptr": dv, "factor": scale, "first_ptr": first, "stop_ptr": stop},
         **{"BM": rows, "BN": columns, "num_warps": warps, "num_stages": stages},
     )
     if num_prefix:
@@ -145,3 +145,55 @@ def _backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Any, ...]:
 
 
 interval_attention.register_autograd(_backward, setup_context=_keep)
+
+
+def _dense_scores(
+    query: Tensor, key: Tensor, tables: list[Tensor], num_prefix: int, scale: float
+) -> Tensor:
+    """(H, N, N) scores with the bias, lowest where a key is not seen; `key` has H heads."""
+    lo, hi, copy, seen_as, slope, position = tables[:6]
+    place = torch.arange(len(query), device=query.device)
+    seen = (seen_as >= lo[:, None]) & (seen_as < hi[:, None]) | (place == place[:, None])
+    if num_prefix:
+        first = copy[:, None]
+        seen = seen | (place >= first) & (place < first + num_prefix) & (place < place[:, None])
+    scores = torch.einsum("qhd,khd->hqk", query, key) * scale
+    if len(slope):
+        scores = scores + slope[:, None] * (position - position[:, None])
+    return scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+
+
+def dense_attention(
+    query: Tensor, key: Tensor, value: Tensor, tables: list[Tensor], num_prefix: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The same with all N x N scores written out: the reference for tests, and what runs on a CPU."""
+    key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for x in (key, value))
+    scores = _dense_scores(query, key, tables, num_prefix, scale)
+    return torch.einsum("hqk,khd->qhd", scores.softmax(-1), value), scores.logsumexp(-1) * LOG2_E
+
+
+@interval_attention.register_kernel("cpu")
+def _(*arguments: Any) -> tuple[Tensor, Tensor]:
+    return dense_attention(*arguments)
+
+
+@interval_attention_backward.register_kernel("cpu")
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    d_out: Tensor,
+    tables: list[Tensor],
+    num_prefix: int,
+    scale: float,
+) -> tuple[Tensor, ...]:
+    group, shape = query.shape[1] // key.shape[1], key.shape
+    key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    weights = _dense_scores(query, key, tables, num_prefix, scale).softmax(-1)
+    inner = torch.einsum("qhd,khd->hqk", d_out, value) - (out * d_out).sum(-1).T[..., None]
+    d_scores = weights * inner * scale
+    dq = torch.einsum("hqk,khd->qhd", d_scores, key)
+    dk, dv = torch.einsum("hqk,qhd->khd", d_scores, query), torch.einsum("hqk,qhd->khd", weights, d_out)
+    return dq, *(x.reshape(shape[0], shape[1], group, shape[2]).sum(2) for x in (dk, dv))

@@ -1,9 +1,10 @@
 """Triton kernels of attention over intervals of keys: forward, and backward by queries and by keys.
 
-The query at place p sees the keys j of [lo, hi) that are not hidden, its own key, and the instruction's copy
-[copy, copy + P) where it stands behind it. lo and hi never fall from one query to the next, so a tile of
-queries reads one run of keys, a tile of keys is read by one run of queries, and only the ends of a run need
-the mask. Runs begin where they begin: the other side's tiles are not aligned.
+The query at place p sees the keys j whose `seen_as` lies in [lo, hi), its own key, and the keys of its copy of
+the instruction, [copy, copy + P), that stand before it. lo and hi never fall from one query to the next, so a
+tile of queries reads one run of keys, and a tile of keys is read by one run of queries. Runs begin where they
+begin: the other side's tiles are not aligned. A program has one loop (over the copy first, then the run), for
+runs are short and starting a loop costs as much as some turns of it; so every tile is masked.
 
 The backward pass computes scores twice (once by queries, once by keys) and adds nothing atomically: the same
 batch gives the same gradient to the last bit.
@@ -13,16 +14,12 @@ N places, H query heads, K = H / G key-value heads, D head size. Imported on CUD
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 NEVER = tl.constexpr(-1.0e30)  # finite: a row that has seen nothing yet stays a number, wiped out later
-HIDDEN = tl.constexpr(1)  # kind of a key that only its own query sees
-INSTRUCTION = tl.constexpr(2)  # kind of a key whose gradient is added up apart, over all that see its copy
-WHOLE, ENDS, COPY = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)  # which mask a tile needs
+INSTRUCTION = tl.constexpr(-1)  # `seen_as` of a copy's keys: their gradient is added up apart
 
 
 @triton.jit
@@ -33,184 +30,154 @@ def _load(pointer, row, stride, head, inside, D: tl.constexpr):
 
 
 @triton.jit
-def _masked(s, query, key, lo, hi, copy, kind, P: tl.constexpr, MASK: tl.constexpr):
-    """Scores, NEVER where the key is not seen; queries and keys along an axis of s each."""
-    if MASK == WHOLE:
-        return tl.where(kind == HIDDEN, NEVER, s)
-    if MASK == ENDS:
-        return tl.where(((key >= lo) & (key < hi) & (kind != HIDDEN)) | (key == query), s, NEVER)
-    return tl.where((key >= copy) & (key < copy + P) & (query >= copy + P), s, NEVER)
+def _in(key, lo, length):
+    """lo <= key < lo + length, in one comparison."""
+    return (key - lo).to(tl.uint32) < length.to(tl.uint32)
 
 
 @triton.jit
-def _keys(tile, last_place, lo_ptr, hi_ptr, BM: tl.constexpr, BN: tl.constexpr):
-    """The keys that a tile of queries reads: (begin, first whole tile, behind the whole tiles, stop)."""
+def _queries_of(tile, num_places, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr,
+                P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr):
+    """A tile of queries: (query, real, lo, length of its interval, copy, slope in base 2, position)."""
+    query = tile * BM + tl.arange(0, BM)
+    real = query < num_places
+    lo, hi = tl.load(lo_ptr + query, mask=real, other=0), tl.load(hi_ptr + query, mask=real, other=0)
+    copy, slope, position = query, query.to(tl.float32), query.to(tl.float32)
+    if P > 0:
+        copy = tl.load(copy_ptr + query, mask=real, other=0)
+    if BIAS:
+        slope = tl.load(slope_ptr + query, mask=real, other=0.0) * LOG2_E
+        position = tl.load(position_ptr + query, mask=real, other=0.0)
+    return query, real, lo, hi - lo, copy, slope, position
+
+
+@triton.jit
+def _run_of(tile, num_places, lo_ptr, hi_ptr, copy_ptr, P: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    """The loop of a tile of queries: (first copy, second copy, turns over copies, begin of the run, all turns)."""
     first = tile * BM
-    last = tl.minimum(first + BM - 1, last_place)
+    last = tl.minimum(first + BM, num_places) - 1
     begin = tl.minimum(tl.load(lo_ptr + first), first)
     stop = tl.maximum(tl.load(hi_ptr + last), last + 1)
-    end = begin + tl.cdiv(stop - begin, BN) * BN
-    whole = begin + tl.cdiv(tl.maximum(tl.load(lo_ptr + last) - begin, 0), BN) * BN
-    behind = begin + tl.maximum(tl.load(hi_ptr + first) - begin, 0) // BN * BN
-    some = behind > whole
-    return begin, tl.where(some, whole, end), tl.where(some, behind, end), stop
+    one, two, over_copies = 0, 0, 0
+    if P > 0:  # copies stand further apart than a tile is long
+        one, two = tl.load(copy_ptr + first), tl.load(copy_ptr + last)
+        over_copies = tl.where(one == two, 1, 2) * ((P + BN - 1) // BN)
+    return one, two, over_copies, begin, over_copies + tl.cdiv(stop - begin, BN)
 
 
 @triton.jit
-def _attend(acc, peak, total, q, k_ptr, v_ptr, k_stride, v_stride, kv, begin, stop, num_places, query, lo, hi,
-            copy, slope, position, kind_ptr, position_ptr, scale,
-            D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, MASK: tl.constexpr, BN: tl.constexpr):
-    """Online softmax over the keys of [begin, stop), in tiles of BN."""
-    for at in range(begin, stop, BN):
+def _keys_at(turn, one, two, over_copies, begin, num_places, query, lo, length, copy, seen_as_ptr,
+             P: tl.constexpr, BN: tl.constexpr):
+    """The keys of a turn: (key, inside, what is looked for, in which interval of each query, own key)."""
+    if P > 0:
+        per_copy: tl.constexpr = (P + BN - 1) // BN
+        of_copy = turn < over_copies
+        at = tl.where(of_copy, tl.where(turn < per_copy, one, two) + turn % per_copy * BN,
+                      begin + (turn - over_copies) * BN)
         key = at + tl.arange(0, BN)
         inside = key < num_places
+        seen_as = tl.where(of_copy, key, tl.load(seen_as_ptr + key, mask=inside, other=INSTRUCTION))
+        before = tl.minimum(query - copy, P)
+        return (key, inside, seen_as, tl.where(of_copy, copy, lo), tl.where(of_copy, before, length),
+                tl.where(of_copy, -1, query))
+    key = begin + turn * BN + tl.arange(0, BN)
+    inside = key < num_places
+    return key, inside, tl.load(seen_as_ptr + key, mask=inside, other=INSTRUCTION), lo, length, query
+
+
+@triton.jit
+def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, seen_as_ptr, slope_ptr, position_ptr,
+            q_stride, k_stride, v_stride, num_places, num_heads, scale,
+            G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr,
+            BN: tl.constexpr):
+    """One tile of BM queries of one head: output (N, H, D) and log2 of the softmax's denominator (H, N)."""
+    head, tile = tl.program_id(0), tl.program_id(1)
+    kv = head // G
+    query, real, lo, length, copy, slope, position = _queries_of(
+        tile, num_places, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr, P, BIAS, BM)
+    one, two, over_copies, begin, turns = _run_of(tile, num_places, lo_ptr, hi_ptr, copy_ptr, P, BM, BN)
+    q = _load(q_ptr, query, q_stride, head, real, D)
+    acc = tl.zeros([BM, D], tl.float32)
+    peak, total = tl.full([BM], NEVER, tl.float32), tl.zeros([BM], tl.float32)
+    for turn in range(turns):
+        key, inside, seen_as, since, span, own = _keys_at(
+            turn, one, two, over_copies, begin, num_places, query, lo, length, copy, seen_as_ptr, P, BN)
         k = _load(k_ptr, key, k_stride, kv, inside, D)
-        kind = tl.load(kind_ptr + key, mask=inside, other=HIDDEN)
-        s = tl.dot(q, tl.trans(k)) * scale
+        s = tl.dot(q, tl.trans(k))
         if BIAS:
-            s += LOG2_E * slope[:, None] * (tl.load(position_ptr + key, mask=inside, other=0.0)[None, :] - position[:, None])
-        s = _masked(s, query[:, None], key[None, :], lo[:, None], hi[:, None], copy[:, None], kind[None, :], P, MASK)
-        higher = tl.maximum(peak, tl.max(s, 1))
-        p = tl.exp2(s - higher[:, None])
+            key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
+            s = s * scale + slope[:, None] * (key_position[None, :] - position[:, None])
+        seen = _in(seen_as[None, :], since[:, None], span[:, None]) | (key[None, :] == own[:, None])
+        s = tl.where(seen, s, NEVER)
+        if BIAS:
+            higher = tl.maximum(peak, tl.max(s, 1))
+            p = tl.exp2(s - higher[:, None])
+        else:  # one multiplication and addition
+            higher = tl.maximum(peak, tl.max(s, 1) * scale)
+            p = tl.exp2(s * scale - higher[:, None])
         shrink = tl.exp2(peak - higher)
         total = total * shrink + tl.sum(p, 1)
         v = _load(v_ptr, key, v_stride, kv, inside, D)
         acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None])
         peak = higher
-    return acc, peak, total
-
-
-@triton.jit
-def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, kind_ptr, slope_ptr, position_ptr,
-            q_stride, k_stride, v_stride, num_places, num_heads, scale,
-            G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, PB: tl.constexpr, BIAS: tl.constexpr,
-            BM: tl.constexpr, BN: tl.constexpr):
-    """One tile of BM queries of one head: output (N, H, D) and log2 of the softmax's denominator (H, N)."""
-    head, tile = tl.program_id(0), tl.program_id(1)
-    kv, query = head // G, tile * BM + tl.arange(0, BM)
-    real = query < num_places
-    q = _load(q_ptr, query, q_stride, head, real, D)
-    lo, hi = tl.load(lo_ptr + query, mask=real, other=0), tl.load(hi_ptr + query, mask=real, other=0)
-    copy = tl.load(copy_ptr + query, mask=real, other=0)
-    slope, position = lo.to(tl.float32), lo.to(tl.float32)
-    if BIAS:
-        slope = tl.load(slope_ptr + query, mask=real, other=0.0)
-        position = tl.load(position_ptr + query, mask=real, other=0.0)
-    acc = tl.zeros([BM, D], tl.float32)
-    peak, total = tl.full([BM], NEVER, tl.float32), tl.zeros([BM], tl.float32)
-    begin, whole, behind, stop = _keys(tile, num_places - 1, lo_ptr, hi_ptr, BM, BN)
-    acc, peak, total = _attend(
-        acc, peak, total, q, k_ptr, v_ptr, k_stride, v_stride, kv, begin, tl.minimum(whole, stop), num_places, query,
-        lo, hi, copy, slope, position, kind_ptr, position_ptr, scale, D, P, BIAS, ENDS, BN)
-    acc, peak, total = _attend(
-        acc, peak, total, q, k_ptr, v_ptr, k_stride, v_stride, kv, whole, behind, num_places, query,
-        lo, hi, copy, slope, position, kind_ptr, position_ptr, scale, D, P, BIAS, WHOLE, BN)
-    acc, peak, total = _attend(
-        acc, peak, total, q, k_ptr, v_ptr, k_stride, v_stride, kv, behind, stop, num_places, query,
-        lo, hi, copy, slope, position, kind_ptr, position_ptr, scale, D, P, BIAS, ENDS, BN)
-    if P > 0:  # a tile stands behind one copy, or across two
-        first, last = tl.load(copy_ptr + tile * BM), tl.load(copy_ptr + tl.minimum(tile * BM + BM, num_places) - 1)
-        for at in range(first, last + 1, tl.maximum(last - first, 1)):
-            acc, peak, total = _attend(
-                acc, peak, total, q, k_ptr, v_ptr, k_stride, v_stride, kv, at, at + 1, num_places, query,
-                lo, hi, copy, slope, position, kind_ptr, position_ptr, scale, D, P, BIAS, COPY, PB)
-    dim = tl.arange(0, D)
-    where = out_ptr + (query[:, None] * num_heads + head) * D + dim[None, :]
+    where = out_ptr + (query[:, None] * num_heads + head) * D + tl.arange(0, D)[None, :]
     tl.store(where, (acc / total[:, None]).to(out_ptr.dtype.element_ty), mask=real[:, None])
     tl.store(lse_ptr + head * num_places + query, peak + tl.log2(total), mask=real)
 
 
 @triton.jit
-def _query_gradient(dq, q, d_out, lse, delta, k_ptr, v_ptr, k_stride, v_stride, kv, begin, stop, num_places, query,
-                    lo, hi, copy, slope, position, kind_ptr, position_ptr, scale,
-                    D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, MASK: tl.constexpr, BN: tl.constexpr):
-    """Adds what the keys of [begin, stop) give to the gradient of a tile of queries, without the scale."""
-    for at in range(begin, stop, BN):
-        key = at + tl.arange(0, BN)
-        inside = key < num_places
-        k, v = _load(k_ptr, key, k_stride, kv, inside, D), _load(v_ptr, key, v_stride, kv, inside, D)
-        kind = tl.load(kind_ptr + key, mask=inside, other=HIDDEN)
-        s = tl.dot(q, tl.trans(k)) * scale
-        if BIAS:
-            s += LOG2_E * slope[:, None] * (tl.load(position_ptr + key, mask=inside, other=0.0)[None, :] - position[:, None])
-        s = _masked(s, query[:, None], key[None, :], lo[:, None], hi[:, None], copy[:, None], kind[None, :], P, MASK)
-        p = tl.exp2(s - lse[:, None])
-        d_p = tl.dot(d_out, tl.trans(v))
-        dq = tl.dot((p * (d_p - delta[:, None])).to(k.dtype), k, dq)
-    return dq
-
-
-@triton.jit
 def backward_queries(q_ptr, k_ptr, v_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr, dq_ptr, lo_ptr, hi_ptr, copy_ptr,
-                     kind_ptr, slope_ptr, position_ptr, q_stride, k_stride, v_stride, num_places, num_heads, scale,
-                     factor, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, PB: tl.constexpr, BIAS: tl.constexpr,
-                     BM: tl.constexpr, BN: tl.constexpr):
+                     seen_as_ptr, slope_ptr, position_ptr, q_stride, k_stride, v_stride, num_places, num_heads, scale,
+                     factor, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr,
+                     BN: tl.constexpr):
     """Gradient (N, H, D) of one tile of queries, and delta (H, N), the sums of out * d_out, for the keys' pass."""
     head, tile = tl.program_id(0), tl.program_id(1)
-    kv, query = head // G, tile * BM + tl.arange(0, BM)
-    real = query < num_places
+    kv = head // G
+    query, real, lo, length, copy, slope, position = _queries_of(
+        tile, num_places, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr, P, BIAS, BM)
+    one, two, over_copies, begin, turns = _run_of(tile, num_places, lo_ptr, hi_ptr, copy_ptr, P, BM, BN)
     q = _load(q_ptr, query, q_stride, head, real, D)
     d_out = _load(d_out_ptr, query, num_heads * D, head, real, D)
     out = _load(out_ptr, query, num_heads * D, head, real, D)
     delta = tl.sum(out.to(tl.float32) * d_out.to(tl.float32), 1)
     tl.store(delta_ptr + head * num_places + query, delta, mask=real)
     lse = tl.load(lse_ptr + head * num_places + query, mask=real, other=0.0)
-    lo, hi = tl.load(lo_ptr + query, mask=real, other=0), tl.load(hi_ptr + query, mask=real, other=0)
-    copy = tl.load(copy_ptr + query, mask=real, other=0)
-    slope, position = lo.to(tl.float32), lo.to(tl.float32)
-    if BIAS:
-        slope = tl.load(slope_ptr + query, mask=real, other=0.0)
-        position = tl.load(position_ptr + query, mask=real, other=0.0)
     dq = tl.zeros([BM, D], tl.float32)
-    begin, whole, behind, stop = _keys(tile, num_places - 1, lo_ptr, hi_ptr, BM, BN)
-    dq = _query_gradient(
-        dq, q, d_out, lse, delta, k_ptr, v_ptr, k_stride, v_stride, kv, begin, tl.minimum(whole, stop), num_places,
-        query, lo, hi, copy, slope, position, kind_ptr, position_ptr, scale, D, P, BIAS, ENDS, BN)
-    dq = _query_gradient(
-        dq, q, d_out, lse, delta, k_ptr, v_ptr, k_stride, v_stride, kv, whole, behind, num_places,
-        query, lo, hi, copy, slope, position, kind_ptr, position_ptr, scale, D, P, BIAS, WHOLE, BN)
-    dq = _query_gradient(
-        dq, q, d_out, lse, delta, k_ptr, v_ptr, k_stride, v_stride, kv, behind, stop, num_places,
-        query, lo, hi, copy, slope, position, kind_ptr, position_ptr, scale, D, P, BIAS, ENDS, BN)
-    if P > 0:
-        first, last = tl.load(copy_ptr + tile * BM), tl.load(copy_ptr + tl.minimum(tile * BM + BM, num_places) - 1)
-        for at in range(first, last + 1, tl.maximum(last - first, 1)):
-            dq = _query_gradient(
-                dq, q, d_out, lse, delta, k_ptr, v_ptr, k_stride, v_stride, kv, at, at + 1, num_places,
-                query, lo, hi, copy, slope, position, kind_ptr, position_ptr, scale, D, P, BIAS, COPY, PB)
-    dim = tl.arange(0, D)
-    where = dq_ptr + (query[:, None] * num_heads + head) * D + dim[None, :]
+    for turn in range(turns):
+        key, inside, seen_as, since, span, own = _keys_at(
+            turn, one, two, over_copies, begin, num_places, query, lo, length, copy, seen_as_ptr, P, BN)
+        k, v = _load(k_ptr, key, k_stride, kv, inside, D), _load(v_ptr, key, v_stride, kv, inside, D)
+        s = tl.dot(q, tl.trans(k)) * scale
+        if BIAS:
+            key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
+            s += slope[:, None] * (key_position[None, :] - position[:, None])
+        seen = _in(seen_as[None, :], since[:, None], span[:, None]) | (key[None, :] == own[:, None])
+        p = tl.where(seen, tl.exp2(s - lse[:, None]), 0.0)
+        d_p = tl.dot(d_out, tl.trans(v))
+        dq = tl.dot((p * (d_p - delta[:, None])).to(k.dtype), k, dq)
+    where = dq_ptr + (query[:, None] * num_heads + head) * D + tl.arange(0, D)[None, :]
     tl.store(where, (dq * factor).to(dq_ptr.dtype.element_ty), mask=real[:, None])
 
 
 @triton.jit
-def _key_gradient(dk, dv, k, v, key, kind, key_position, q_ptr, d_out_ptr, lse_ptr, delta_ptr, q_stride, head, begin,
-                  stop, num_places, num_heads, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr, scale,
-                  D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, MASK: tl.constexpr, BM: tl.constexpr):
-    """Adds what the queries of [begin, stop) give to the gradients of a tile of keys, without the scale."""
-    for at in range(begin, stop, BM):
-        query = at + tl.arange(0, BM)
-        inside = query < stop
-        q = _load(q_ptr, query, q_stride, head, inside, D)
-        d_out = _load(d_out_ptr, query, num_heads * D, head, inside, D)
-        # Outside, p must be zero: an infinite denominator.
-        lse = tl.load(lse_ptr + head * num_places + query, mask=inside, other=float("inf"))
-        delta = tl.load(delta_ptr + head * num_places + query, mask=inside, other=0.0)
-        s = tl.dot(k, tl.trans(q)) * scale
-        if BIAS:
-            slope = tl.load(slope_ptr + query, mask=inside, other=0.0)
-            position = tl.load(position_ptr + query, mask=inside, other=0.0)
-            s += LOG2_E * slope[None, :] * (key_position[:, None] - position[None, :])
-        lo, hi, copy = query, query, query
-        if MASK == ENDS:
-            lo, hi = tl.load(lo_ptr + query, mask=inside, other=0), tl.load(hi_ptr + query, mask=inside, other=0)
-        if MASK == COPY:
-            copy = tl.load(copy_ptr + query, mask=inside, other=0)
-        s = _masked(s, query[None, :], key[:, None], lo[None, :], hi[None, :], copy[None, :], kind[:, None], P, MASK)
-        p = tl.exp2(s - lse[None, :])
-        dv = tl.dot(p.to(d_out.dtype), d_out, dv)
-        d_p = tl.dot(v, tl.trans(d_out))
-        dk = tl.dot((p * (d_p - delta[None, :])).to(q.dtype), q, dk)
+def _add_queries(dk, dv, k, v, key, seen_as, key_position, query, inside, since, span, own, head, q_ptr, d_out_ptr,
+                 lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads, scale,
+                 D: tl.constexpr, BIAS: tl.constexpr):
+    """Adds what a tile of queries gives to the gradients of a tile of keys (of the keys: without the scale)."""
+    q = _load(q_ptr, query, q_stride, head, inside, D)
+    d_out = _load(d_out_ptr, query, num_heads * D, head, inside, D)
+    lse = tl.load(lse_ptr + head * num_places + query, mask=inside, other=0.0)
+    delta = tl.load(delta_ptr + head * num_places + query, mask=inside, other=0.0)
+    s = tl.dot(k, tl.trans(q)) * scale
+    if BIAS:
+        slope = tl.load(slope_ptr + query, mask=inside, other=0.0) * LOG2_E
+        position = tl.load(position_ptr + query, mask=inside, other=0.0)
+        s += slope[None, :] * (key_position[:, None] - position[None, :])
+    seen = _in(seen_as[:, None], since[None, :], span[None, :]) | (key[:, None] == own[None, :])
+    p = tl.where(seen, tl.exp2(s - lse[None, :]), 0.0)
+    dv = tl.dot(p.to(d_out.dtype), d_out, dv)
+    d_p = tl.dot(v, tl.trans(d_out))
+    dk = tl.dot((p * (d_p - delta[None, :])).to(q.dtype), q, dk)
     return dk, dv
 
 
@@ -223,7 +190,7 @@ def _store_keys(dk, dv, dk_ptr, dv_ptr, key, kv, num_kv, factor, stored, D: tl.c
 
 @triton.jit
 def backward_keys(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, lo_ptr, hi_ptr, copy_ptr,
-                  kind_ptr, slope_ptr, position_ptr, first_ptr, full_ptr, stop_ptr, q_stride, k_stride, v_stride,
+                  seen_as_ptr, slope_ptr, position_ptr, first_ptr, stop_ptr, q_stride, k_stride, v_stride,
                   num_places, num_heads, scale, factor, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
                   BIAS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
     """Gradients (N, K, D) of one tile of keys, summed over the G query heads that read them."""
@@ -232,43 +199,34 @@ def backward_keys(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv
     key = tile * BN + tl.arange(0, BN)
     real = key < num_places
     k, v = _load(k_ptr, key, k_stride, kv, real, D), _load(v_ptr, key, v_stride, kv, real, D)
-    kind = tl.load(kind_ptr + key, mask=real, other=HIDDEN)
+    seen_as = tl.load(seen_as_ptr + key, mask=real, other=INSTRUCTION)
     key_position = key.to(tl.float32)
     if BIAS:
         key_position = tl.load(position_ptr + key, mask=real, other=0.0)
+    begin, stop = tl.load(first_ptr + tile * BN), tl.load(stop_ptr + tl.minimum(tile * BN + BN, num_places) - 1)
+    per_head = tl.cdiv(stop - begin, BM)
     dk, dv = tl.zeros([BN, D], tl.float32), tl.zeros([BN, D], tl.float32)
-    last = tl.minimum(tile * BN + BN, num_places) - 1
-    begin, stop = tl.load(first_ptr + tile * BN), tl.load(stop_ptr + last)
-    end = begin + tl.cdiv(stop - begin, BM) * BM
-    whole = begin + tl.cdiv(tl.maximum(tl.load(full_ptr + last) - begin, 0), BM) * BM
-    behind = begin + tl.maximum(tl.load(stop_ptr + tile * BN) - begin, 0) // BM * BM
-    some = behind > whole
-    whole, behind = tl.where(some, whole, end), tl.where(some, behind, end)
-    for head in range(kv * G, kv * G + G):
-        dk, dv = _key_gradient(
-            dk, dv, k, v, key, kind, key_position, q_ptr, d_out_ptr, lse_ptr, delta_ptr, q_stride, head, begin,
-            tl.minimum(whole, stop), num_places, num_heads, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr, scale,
-            D, P, BIAS, ENDS, BM)
-        dk, dv = _key_gradient(
-            dk, dv, k, v, key, kind, key_position, q_ptr, d_out_ptr, lse_ptr, delta_ptr, q_stride, head, whole,
-            behind, num_places, num_heads, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr, scale,
-            D, P, BIAS, WHOLE, BM)
-        dk, dv = _key_gradient(
-            dk, dv, k, v, key, kind, key_position, q_ptr, d_out_ptr, lse_ptr, delta_ptr, q_stride, head, behind,
-            stop, num_places, num_heads, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr, scale,
-            D, P, BIAS, ENDS, BM)
-    _store_keys(dk, dv, dk_ptr, dv_ptr, key, kv, num_kv, factor, real & (kind != INSTRUCTION), D)
+    for turn in range(G * per_head):
+        query = begin + turn % per_head * BM + tl.arange(0, BM)
+        inside = query < stop
+        lo, hi = tl.load(lo_ptr + query, mask=inside, other=0), tl.load(hi_ptr + query, mask=inside, other=0)
+        own = tl.where(inside, query, -1)
+        dk, dv = _add_queries(
+            dk, dv, k, v, key, seen_as, key_position, query, inside, lo, hi - lo, own, kv * G + turn // per_head,
+            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads, scale,
+            D, BIAS)
+    _store_keys(dk, dv, dk_ptr, dv_ptr, key, kv, num_kv, factor, real & (seen_as != INSTRUCTION), D)
 
 
 @triton.jit
-def backward_copies(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, part_ptr, lo_ptr, hi_ptr, copy_ptr, kind_ptr,
-                    slope_ptr, position_ptr, copies_ptr, q_stride, k_stride, v_stride, num_places, num_heads, scale,
-                    G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, PB: tl.constexpr, BIAS: tl.constexpr,
-                    BM: tl.constexpr, SPLITS: tl.constexpr):
+def backward_copies(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, part_ptr, lo_ptr, hi_ptr, copy_ptr,
+                    seen_as_ptr, slope_ptr, position_ptr, copies_ptr, q_stride, k_stride, v_stride, num_places,
+                    num_heads, scale, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, PB: tl.constexpr,
+                    BIAS: tl.constexpr, BM: tl.constexpr, SPLITS: tl.constexpr):
     """What one query head and one part of the queries give to the P keys of a copy of the instruction.
 
-    part_ptr: (copies, H, SPLITS, 2, PB, D) float32, keys without the scale, then values. All queries of up to
-    2,048 places see these keys: one program for them all would run longer than the rest of the pass.
+    part_ptr: (copies, H, SPLITS, 2, PB, D) float32, keys without the scale, then values. The queries of 2,048
+    places see these keys: one program for them all would run longer than the rest of the pass.
     """
     head, number, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv = head // G
@@ -276,22 +234,22 @@ def backward_copies(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, part_ptr
     key = begin + tl.arange(0, PB)
     real = key < tl.minimum(begin + P, end)
     k, v = _load(k_ptr, key, k_stride, kv, real, D), _load(v_ptr, key, v_stride, kv, real, D)
-    kind = tl.load(kind_ptr + key, mask=real, other=HIDDEN)
     key_position = key.to(tl.float32)
     if BIAS:
         key_position = tl.load(position_ptr + key, mask=real, other=0.0)
+    share = tl.cdiv(tl.cdiv(end - begin, SPLITS), BM) * BM
+    first = begin + split * share
+    stop = tl.minimum(first + share, end)
     dk, dv = tl.zeros([PB, D], tl.float32), tl.zeros([PB, D], tl.float32)
-    share = tl.cdiv(tl.cdiv(end - begin - P, SPLITS), BM) * BM
-    first = begin + P + split * share
-    if split == 0:  # the instruction's own queries
-        dk, dv = _key_gradient(
-            dk, dv, k, v, key, kind, key_position, q_ptr, d_out_ptr, lse_ptr, delta_ptr, q_stride, head, begin,
-            tl.minimum(begin + P, end), num_places, num_heads, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr,
-            scale, D, P, BIAS, ENDS, BM)
-    dk, dv = _key_gradient(
-        dk, dv, k, v, key, kind, key_position, q_ptr, d_out_ptr, lse_ptr, delta_ptr, q_stride, head, first,
-        tl.minimum(first + share, end), num_places, num_heads, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr,
-        scale, D, P, BIAS, COPY, BM)
+    for at in range(first, stop, BM):
+        query = at + tl.arange(0, BM)
+        inside = query < stop
+        since = tl.zeros([BM], tl.int32) + begin
+        span = tl.where(inside, tl.minimum(query - begin + 1, P), 0)  # the instruction's own queries too
+        dk, dv = _add_queries(
+            dk, dv, k, v, key, key, key_position, query, inside, since, span, since - 1, head,
+            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads, scale,
+            D, BIAS)
     at = (((number * num_heads + head) * SPLITS + split) * 2 * PB + tl.arange(0, PB)[:, None]) * D
     tl.store(part_ptr + at + tl.arange(0, D)[None, :], dk)
     tl.store(part_ptr + at + PB * D + tl.arange(0, D)[None, :], dv)

@@ -18,11 +18,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from repro.backbones.fix_settings import Fixes
+from repro.backbones.visibility import send
 from repro.prompts.packing import PackedBatch
 
 CHUNK = 2048  # tokens that share a copy of the instruction; a copy costs its tokens
-HIDDEN, INSTRUCTION = 1, 2  # as in interval_kernel.py
+HIDDEN, INSTRUCTION = 2**30, -1  # `seen_as` of keys that no interval holds; the second as in interval_kernel.py
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,13 @@ class IntervalTables:
     Attributes:
         order: (N,) int64, the token (text first, then [SUM]s) at each place.
         place: (T + S,) int64, the place of each token (of the instruction: its first copy).
-        lo, hi: (N,) visible keys [lo, hi); neither ever falls. A query also sees its own key.
-        copy: (N,) first place of the instruction's copy that the query sees or stands in.
-        kind: (N,) of a key: 0, `HIDDEN` or `INSTRUCTION`.
+        lo, hi: (N,) a query sees the keys whose `seen_as` is in [lo, hi), and its own. Neither ever falls.
+        copy: (N,) first place of the instruction's copy that the query stands behind or in; it sees the
+            copy's keys before itself.
+        seen_as: (N,) a key's place, `HIDDEN` or `INSTRUCTION`.
         slope, position: (N,) float32, or empty: a query adds slope * (position of key - its own) to scores.
-        first, full, stop: (N,) of key j: first query that sees j or a later key, first whose interval reaches
-            past j, and one past the last query whose interval begins at j or before.
+        first, stop: (N,) of key j: no query before `first` sees j or a later key, and none from `stop` on sees
+            j or an earlier one (other than of its copy).
         copies: (C + 1,) first place of every copy, then N up to a number that depends on N alone.
         num_prefix: P, tokens of the instruction; 0 where it is hidden.
     """
@@ -47,11 +52,10 @@ class IntervalTables:
     lo: np.ndarray
     hi: np.ndarray
     copy: np.ndarray
-    kind: np.ndarray
+    seen_as: np.ndarray
     slope: np.ndarray
     position: np.ndarray
     first: np.ndarray
-    full: np.ndarray
     stop: np.ndarray
     copies: np.ndarray
     num_prefix: int
@@ -59,8 +63,8 @@ class IntervalTables:
     @property
     def tables(self) -> tuple[np.ndarray, ...]:
         """The tables in the order in which `interval_attention` takes them."""
-        keys = (self.first, self.full, self.stop, self.copies)
-        return self.lo, self.hi, self.copy, self.kind, self.slope, self.position, *keys
+        queries = (self.lo, self.hi, self.copy, self.seen_as, self.slope, self.position)
+        return *queries, self.first, self.stop, self.copies
 
 
 def copy_gaps(batch: PackedBatch) -> np.ndarray:
@@ -87,7 +91,7 @@ def num_places(batch: PackedBatch) -> int:
 def _order(batch: PackedBatch) -> tuple[np.ndarray, np.ndarray]:
     """(N,) token at each place and (T + S,) place of each token. Padding [SUM]s stand last."""
     num_text, total, copies = len(batch.tokens), len(batch.position), copy_gaps(batch)
-    gap = np.where(batch.label >= 0, batch.hi[num_text:], num_text)
+    gap = np.where(batch.hi[num_text:] > 0, batch.hi[num_text:], num_text)
     again = np.tile(np.arange(batch.num_prefix), len(copies))
     token = np.concatenate([np.arange(total), again])
     # In front of text token g: first the [SUM]s of what is before it, then the instruction's copy.
@@ -114,9 +118,9 @@ def interval_tables(batch: PackedBatch, alibi_slope: float | None = None) -> Int
     starts = np.flatnonzero(order == 0) if num_prefix else np.zeros(1, dtype=np.int64)
     copy = starts[np.searchsorted(starts, own, side="right") - 1]
     inside = own - copy < num_prefix
-    lo, hi = np.where(inside, copy, lo), np.where(inside, own + 1, hi)
+    lo, hi = np.where(inside, own, lo), np.where(inside, own, hi)
     assert (np.diff(lo) >= 0).all() and (np.diff(hi) >= 0).all(), "intervals move forward"
-    kind = np.where(inside, INSTRUCTION, np.where(is_sum & (not batch.sum_hi.any()), HIDDEN, 0))
+    seen_as = np.where(inside, INSTRUCTION, np.where(is_sum & (not batch.sum_hi.any()), HIDDEN, own))
     slope = position = np.zeros(0)
     if alibi_slope is not None:
         slope, position = np.where(is_sum, alibi_slope, 0.0), batch.position[order]
@@ -124,9 +128,8 @@ def interval_tables(batch: PackedBatch, alibi_slope: float | None = None) -> Int
     if num_prefix:
         filled[: len(starts)] = starts
     columns = {
-        **{"lo": lo, "hi": hi, "copy": copy, "kind": kind, "copies": filled},
+        **{"lo": lo, "hi": hi, "copy": copy, "seen_as": seen_as, "copies": filled},
         "first": np.searchsorted(np.maximum(hi, own + 1), own, side="right"),
-        "full": np.searchsorted(hi, own, side="right"),
         "stop": np.searchsorted(lo, own, side="right"),
     }
     return IntervalTables(
@@ -137,3 +140,38 @@ def interval_tables(batch: PackedBatch, alibi_slope: float | None = None) -> Int
         num_prefix=num_prefix,
         **{name: column.astype(np.int32) for name, column in columns.items()},
     )
+
+
+@dataclass(frozen=True)
+class IntervalPlan:
+    """What the kernels need of one batch, on the device.
+
+    Attributes:
+        order: (N,) token (text first, then [SUM]s) at each place. sum_place: (S,) place of each [SUM].
+        tables: of `IntervalTables.tables`. num_prefix: as there.
+        sums_inside: the kernel's result holds for the [SUM]s too. Else they need keys of their own.
+    """
+
+    order: Tensor
+    sum_place: Tensor
+    tables: list[Tensor]
+    num_prefix: int
+    sums_inside: bool
+
+
+def plan_intervals(
+    batch: PackedBatch, fixes: Fixes, device: torch.device
+) -> tuple[IntervalPlan, IntervalTables]:
+    """Plan of a batch, and where its tokens stand."""
+    own_keys = fixes.position == "alibi-plain-keys"
+    inside = not own_keys and not (fixes.reset is not None and fixes.reset.layers == "all")
+    biased = inside and fixes.position != "rope"
+    tables = interval_tables(batch, fixes.alibi_slope if biased else None)
+    plan = IntervalPlan(
+        order=send(tables.order, device),
+        sum_place=send(tables.place[len(batch.tokens) :], device),
+        tables=[send(table, device) for table in tables.tables],
+        num_prefix=tables.num_prefix,
+        sums_inside=inside,
+    )
+    return plan, tables

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from repro.backbones.fix_settings import Fixes
-from repro.backbones.interval_blocks import BLOCK, CHUNK, num_places
+from repro.backbones.interval_tables import CHUNK, num_places
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.data.interactions import TRAIN, PreparedData
 from repro.methods.method import BatchSizes, SumMethod
@@ -18,6 +18,7 @@ from repro.prompts.rows import Rows, build_rows
 from repro.prompts.tokenise import TokenisedItems
 
 NUM_LENGTHS, EVALUATION_LENGTHS = 4, 2  # padded lengths of a split on CUDA: each is one compilation
+BUCKET_MULTIPLE = 128  # tiers that round lengths to multiples of it get few padded lengths on CUDA
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,19 @@ class SumBatches:
 
     def load(self, chosen: np.ndarray, device: torch.device | str) -> SumBatch:
         """Pack and plan the chosen rows."""
-        flex = self.whole_blocks(device)
-        packed = self._pack_to_length(chosen) if flex else self._pack(chosen)
-        plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, flex)
-        num_padded = len(packed.position) if plan.flex is None else len(plan.flex.order)
+        few = self.has_few_lengths(device)
+        packed = self._pack_to_length(chosen) if few else self._pack(chosen)
+        plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, few)
+        num_padded = len(packed.position) if plan.intervals is None else len(plan.intervals.order)
         return SumBatch(plan, packed.num_sums, packed.num_tokens, num_padded)
 
-    def whole_blocks(self, device: torch.device | str) -> bool:
-        """Whether batches are padded to whole blocks for FlexAttention: on CUDA, where buckets allow it."""
-        return torch.device(device).type == "cuda" and self.sizes.text_multiple % BLOCK == 0
+    def has_few_lengths(self, device: torch.device | str) -> bool:
+        """Whether batches are padded to a few lengths for the compiled path: on CUDA, where the tier says so."""
+        return torch.device(device).type == "cuda" and self.sizes.text_multiple % BUCKET_MULTIPLE == 0
 
     def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
         """A micro-batch of every padded length, so that compilation can be done and timed apart."""
-        if not self.whole_blocks(device):
+        if not self.has_few_lengths(device):
             return []
         found: dict[int, np.ndarray] = {}
         for part in self._sample():

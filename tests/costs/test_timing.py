@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro.backbones.interval_blocks import BLOCK
+from repro.methods.sum_batches import BUCKET_MULTIPLE
 from repro.backbones.spec import BackboneSpec
 from repro.costs import timing
 from repro.costs.counted_models import SumModelCounter
@@ -84,7 +84,7 @@ def test_batches_are_as_full_as_rows_allow(workshop, k, length) -> None:
 def test_on_cuda_every_batch_has_the_one_length(workshop, monkeypatch, k) -> None:
     monkeypatch.setattr(FullBatches, "whole_blocks", lambda self, device: True)
     batches = full_batches(workshop, k, 1024)
-    batches.sizes = BatchSizes(text_multiple=BLOCK)
+    batches.sizes = BatchSizes(text_multiple=BUCKET_MULTIPLE)
     loaded = [batches.load(key, "cpu") for key in batches.epoch(0, 0)]
     assert {batch.num_padded_tokens for batch in loaded} == {1024}
     assert sum(batch.num_tokens for batch in loaded) > 0.75 * 1024 * len(loaded)
