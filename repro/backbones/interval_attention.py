@@ -18,8 +18,8 @@ SPLITS = 8  # parts of the queries that see a copy of the instruction, in the pa
 def tiles(head_dim: int) -> dict[str, tuple[int, int, int, int]]:
     """(rows of queries, rows of keys, warps, stages) of each kernel; the fastest of those tried on an H100."""
     if head_dim <= 64:
-        return {"forward": (64, 32, 4, 2), "queries": (64, 32, 4, 2), "keys": (128, 32, 4, 2)}
-    return {"forward": (64, 64, 4, 2), "queries": (64, 64, 4, 2), "keys": (64, 32, 4, 2)}
+        return {"forward": (64, 32, 4, 2), "queries": (64, 32, 4, 2), "keys": (128, 64, 4, 2)}
+    return {"forward": (64, 32, 4, 3), "queries": (64, 32, 4, 2), "keys": (128, 32, 4, 2)}
 
 
 def _launch(query: Tensor, key: Tensor, value: Tensor, tables: list[Tensor], num_prefix: int) -> dict[str, Any]:

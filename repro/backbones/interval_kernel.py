@@ -103,18 +103,14 @@ def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, see
         key, inside, seen_as, since, span, own = _keys_at(
             turn, one, two, over_copies, begin, num_places, query, lo, length, copy, seen_as_ptr, P, BN)
         k = _load(k_ptr, key, k_stride, kv, inside, D)
-        s = tl.dot(q, tl.trans(k))
+        s = tl.dot(q, tl.trans(k)) * scale
         if BIAS:
             key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
-            s = s * scale + slope[:, None] * (key_position[None, :] - position[:, None])
+            s += slope[:, None] * (key_position[None, :] - position[:, None])
         seen = _in(seen_as[None, :], since[:, None], span[:, None]) | (key[None, :] == own[:, None])
-        s = tl.where(seen, s, NEVER)
-        if BIAS:
-            higher = tl.maximum(peak, tl.max(s, 1))
-            p = tl.exp2(s - higher[:, None])
-        else:  # one multiplication and addition
-            higher = tl.maximum(peak, tl.max(s, 1) * scale)
-            p = tl.exp2(s * scale - higher[:, None])
+        s = tl.where(seen, s, NEVER)  # after the scale: one fused with the difference would round it to infinity
+        higher = tl.maximum(peak, tl.max(s, 1))
+        p = tl.exp2(s - higher[:, None])
         shrink = tl.exp2(peak - higher)
         total = total * shrink + tl.sum(p, 1)
         v = _load(v_ptr, key, v_stride, kv, inside, D)

@@ -43,6 +43,7 @@ from repro.training.memory import peak_gib
 from repro.training.task import Task
 
 KS = (1, 5, 10, 20, 30, 40, 50, 100)
+LOOK_AHEAD, PASSED_OVER = 2, 64  # how far a batch looks for rows that still fit: averages, rows that do not
 _DTYPES = {"bf16": "bfloat16 autocast", "fp32": "float32"}
 
 
@@ -72,31 +73,34 @@ def plan_for(tier: Tier) -> Plan:
 
 
 class FullBatches(SumBatches):
-    """Training rows in a seeded order, as many to a batch as fit into `length`."""
+    """Training rows in a seeded order, as many to a batch as fit into `length`; `number` batches at most.
+
+    What remains behind the last row that fits is given to later rows that are short enough, for every
+    method alike: rows of k targets are longer, and would else leave more of a batch empty.
+    """
 
     length = 0
+    number = 1
 
     def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Row numbers of every full batch; what is left over at the end of the epoch stays out."""
-        order = epoch_order(len(self.rows), seed, epoch)
-        batches, begin = [], 0
-        while begin < len(order):
-            stop = begin + max(self._most(order[begin:]), 1)
-            batches.append(order[begin:stop])
-            begin = stop
-        return batches[:-1] or batches
+        """Row numbers of every batch."""
+        waiting = list(epoch_order(len(self.rows), seed, epoch))
+        batches: list[np.ndarray] = []
+        while waiting and len(batches) < self.number:
+            taken: list[int] = []
+            passed_over: list[int] = []
+            for row in waiting[: LOOK_AHEAD * (self.length // max(int(self._row_tokens.mean()), 1) + 1)]:
+                fits = not taken or self.places(np.array([*taken, row])) <= self.length
+                (taken if fits else passed_over).append(row)
+                if len(passed_over) == PASSED_OVER:
+                    break
+            batches.append(np.array(taken))
+            waiting = passed_over + waiting[len(taken) + len(passed_over) :]
+        return batches
 
     def split(self, chosen: np.ndarray) -> list[np.ndarray]:
         """The batch as it is."""
         return [chosen]
-
-    def _most(self, rows: np.ndarray) -> int:
-        """How many of the first rows fit, by bisection: a batch's length grows with its rows."""
-        low, high = 0, len(rows)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.places(rows[:middle]) <= self.length else (low, middle - 1)
-        return low
 
     def _padded_length(self, chosen: np.ndarray) -> int:
         return max(self.length, self.places(chosen))
@@ -157,7 +161,8 @@ class Loaded:
 
 def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:
     task = _task(tier, method, loaded, plan)
-    keys = (task.train.epoch(0, 0) * (plan.warm + plan.steps))[: plan.warm + plan.steps]
+    number = plan.warm + plan.steps
+    keys = (task.train.epoch(0, 0) * number)[:number]
     trainer = Trainer(task, replace(tier.training, max_epochs=1), 0, None, "timing")
     fixed = _fixed(tier, method, keys[plan.warm :])
     assert isinstance(task.train, SumBatches)
@@ -225,7 +230,7 @@ def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> Task:
         for split in (TRAIN, VALIDATION, TEST)
     )
     full = FullBatches(train.source, train.rows, train.fixes, train.sizes, 1, group)
-    full.length = plan.length
+    full.length, full.number = plan.length, plan.warm + plan.steps
     model = SumModel(backbone, tier.loss, tier.compiled).to(loaded.device)
     return Task(model, full, validation, test, data.interactions.label, data.interactions.user)
 

@@ -82,7 +82,7 @@ def test_batches_are_as_full_as_rows_allow(workshop, k, length) -> None:
 
 @pytest.mark.parametrize("k", [1, 6])
 def test_on_cuda_every_batch_has_the_one_length(workshop, monkeypatch, k) -> None:
-    monkeypatch.setattr(FullBatches, "whole_blocks", lambda self, device: True)
+    monkeypatch.setattr(FullBatches, "has_few_lengths", lambda self, device: True)
     batches = full_batches(workshop, k, 1024)
     batches.sizes = BatchSizes(text_multiple=BUCKET_MULTIPLE)
     loaded = [batches.load(key, "cpu") for key in batches.epoch(0, 0)]
