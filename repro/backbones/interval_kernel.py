@@ -103,7 +103,7 @@ def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, see
         key, inside, seen_as, since, span, own = _keys_at(
             turn, one, two, over_copies, begin, num_places, query, lo, length, copy, seen_as_ptr, P, BN)
         k = _load(k_ptr, key, k_stride, kv, inside, D)
-        s = tl.dot(q, tl.trans(k)) * scale
+        s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         if BIAS:
             key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
             s += slope[:, None] * (key_position[None, :] - position[:, None])
@@ -114,7 +114,7 @@ def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, see
         shrink = tl.exp2(peak - higher)
         total = total * shrink + tl.sum(p, 1)
         v = _load(v_ptr, key, v_stride, kv, inside, D)
-        acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None])
+        acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
         peak = higher
     where = out_ptr + (query[:, None] * num_heads + head) * D + tl.arange(0, D)[None, :]
     tl.store(where, (acc / total[:, None]).to(out_ptr.dtype.element_ty), mask=real[:, None])
@@ -143,14 +143,14 @@ def backward_queries(q_ptr, k_ptr, v_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr
         key, inside, seen_as, since, span, own = _keys_at(
             turn, one, two, over_copies, begin, num_places, query, lo, length, copy, seen_as_ptr, P, BN)
         k, v = _load(k_ptr, key, k_stride, kv, inside, D), _load(v_ptr, key, v_stride, kv, inside, D)
-        s = tl.dot(q, tl.trans(k)) * scale
+        s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         if BIAS:
             key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
             s += slope[:, None] * (key_position[None, :] - position[:, None])
         seen = _in(seen_as[None, :], since[:, None], span[:, None]) | (key[None, :] == own[:, None])
         p = tl.where(seen, tl.exp2(s - lse[:, None]), 0.0)
-        d_p = tl.dot(d_out, tl.trans(v))
-        dq = tl.dot((p * (d_p - delta[:, None])).to(k.dtype), k, dq)
+        d_p = tl.dot(d_out, tl.trans(v), input_precision="ieee")
+        dq = tl.dot((p * (d_p - delta[:, None])).to(k.dtype), k, dq, input_precision="ieee")
     where = dq_ptr + (query[:, None] * num_heads + head) * D + tl.arange(0, D)[None, :]
     tl.store(where, (dq * factor).to(dq_ptr.dtype.element_ty), mask=real[:, None])
 
@@ -164,16 +164,16 @@ def _add_queries(dk, dv, k, v, key, seen_as, key_position, query, inside, since,
     d_out = _load(d_out_ptr, query, num_heads * D, head, inside, D)
     lse = tl.load(lse_ptr + head * num_places + query, mask=inside, other=0.0)
     delta = tl.load(delta_ptr + head * num_places + query, mask=inside, other=0.0)
-    s = tl.dot(k, tl.trans(q)) * scale
+    s = tl.dot(k, tl.trans(q), input_precision="ieee") * scale
     if BIAS:
         slope = tl.load(slope_ptr + query, mask=inside, other=0.0) * LOG2_E
         position = tl.load(position_ptr + query, mask=inside, other=0.0)
         s += slope[None, :] * (key_position[:, None] - position[None, :])
     seen = _in(seen_as[:, None], since[None, :], span[None, :]) | (key[:, None] == own[None, :])
     p = tl.where(seen, tl.exp2(s - lse[None, :]), 0.0)
-    dv = tl.dot(p.to(d_out.dtype), d_out, dv)
-    d_p = tl.dot(v, tl.trans(d_out))
-    dk = tl.dot((p * (d_p - delta[None, :])).to(q.dtype), q, dk)
+    dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision="ieee")
+    d_p = tl.dot(v, tl.trans(d_out), input_precision="ieee")
+    dk = tl.dot((p * (d_p - delta[None, :])).to(q.dtype), q, dk, input_precision="ieee")
     return dk, dv
 
 
