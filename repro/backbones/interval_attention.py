@@ -169,7 +169,8 @@ def dense_attention(
     """The same with all N x N scores written out: the reference for tests, and what runs on a CPU."""
     key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for x in (key, value))
     scores = _dense_scores(query, key, tables, num_prefix, scale)
-    return torch.einsum("hqk,khd->qhd", scores.softmax(-1), value), scores.logsumexp(-1) * LOG2_E
+    out = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value)
+    return out.contiguous(), scores.logsumexp(-1) * LOG2_E
 
 
 @interval_attention.register_kernel("cpu")
@@ -196,4 +197,5 @@ def _(
     d_scores = weights * inner * scale
     dq = torch.einsum("hqk,khd->qhd", d_scores, key)
     dk, dv = torch.einsum("hqk,qhd->khd", d_scores, query), torch.einsum("hqk,qhd->khd", weights, d_out)
-    return dq, *(x.reshape(shape[0], shape[1], group, shape[2]).sum(2) for x in (dk, dv))
+    dk, dv = (x.reshape(shape[0], shape[1], group, shape[2]).sum(2) for x in (dk, dv))
+    return dq.contiguous(), dk.contiguous(), dv.contiguous()

@@ -54,7 +54,8 @@ class Plan:
     Attributes:
         ks: targets per prompt; 1 is the sliding window. n: context interactions.
         length: text tokens and [SUM]s of a step, padding included.
-        steps: per repetition. repeats: repetitions of every row, after `warm` steps.
+        steps: per repetition. repeats: repetitions of every row.
+        warm: steps of a stretch in front of them; stretches go on until they settle.
     """
 
     ks: tuple[int, ...]
@@ -62,13 +63,15 @@ class Plan:
     length: int
     steps: int
     repeats: int
-    warm: int = 3
+    warm: int = 8
 
 
 def plan_for(tier: Tier) -> Plan:
     """The sweep of a tier: of everything on a GPU, of two rows and a few steps elsewhere."""
+    if tier.compiled and tier.backbone.tuning == "lora":  # of a large model: a step takes most of a second
+        return Plan(KS, tier.n, tier.sizes.max_tokens, steps=6, repeats=3, warm=2)
     if tier.compiled:
-        return Plan(KS, tier.n, tier.sizes.max_tokens, steps=20, repeats=3)
+        return Plan(KS, tier.n, tier.sizes.max_tokens, steps=30, repeats=3)
     return Plan((1, 5), tier.n, 1024, steps=2, repeats=2, warm=1)
 
 
@@ -169,7 +172,7 @@ def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -
     cost = step_cost(tier, method, loaded.backbone, task.train, keys[plan.warm :])
     try:
         trainer.warm_up(evaluation=False)
-        trainer.train_on(keys[: plan.warm])
+        settle(lambda: _seconds(trainer, keys[: plan.warm]))
         rows = [
             fixed | {"repeat": repeat} | _speed(trainer, keys[plan.warm :], loaded.device, cost.train)
             for repeat in range(plan.repeats)
@@ -184,15 +187,34 @@ def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -
     return [row | {"compile_s": row.get("compile_s", trainer.clocks.seconds.get("compile"))} for row in rows]
 
 
+def settle(stretch: Callable[[], float], most: int = 12) -> None:
+    """Run stretches until two in a row take the same time within 3 %, `most` at most.
+
+    The first seconds of a process are slower: compilers' own worker processes still start, memory is touched
+    for the first time.
+    """
+    before = stretch()
+    for _ in range(most - 1):
+        now = stretch()
+        if abs(now - before) <= 0.03 * now:
+            return
+        before = now
+
+
+def _seconds(trainer: Trainer, keys: list[Any]) -> float:
+    """Training on these batches, on the clocks of the measurement."""
+    before = trainer.clocks["train"] + trainer.clocks["data"]
+    trainer.train_on(keys)
+    return trainer.clocks["train"] + trainer.clocks["data"] - before
+
+
 def _speed(trainer: Trainer, keys: list[Any], device: torch.device, flops: int) -> dict[str, Any]:
     """Train on the batches once and divide; `flops` is what they cost together."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     progress = trainer.progress
-    seconds, tokens, targets = trainer.clocks["train"], progress.tokens_raw, progress.targets
-    seconds += trainer.clocks["data"]
-    trainer.train_on(keys)
-    seconds = trainer.clocks["train"] + trainer.clocks["data"] - seconds
+    tokens, targets = progress.tokens_raw, progress.targets
+    seconds = _seconds(trainer, keys)
     tokens, targets = progress.tokens_raw - tokens, progress.targets - targets
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from repro.methods.sum_batches import BUCKET_MULTIPLE
 from repro.backbones.spec import BackboneSpec
 from repro.costs import timing
 from repro.costs.counted_models import SumModelCounter
@@ -16,6 +15,7 @@ from repro.costs.prompt_counts import sum_counts
 from repro.costs.timing import FullBatches, Plan, measure, method_of, shape_of, step_cost, write_timing
 from repro.experiments.tiers import gpu_tier, paper_tier, tier_named
 from repro.methods.method import BatchSizes
+from repro.methods.sum_batches import BUCKET_MULTIPLE
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
 from repro.records.measurements import read_measurement
@@ -116,6 +116,15 @@ def test_mfu_is_the_closed_form_over_the_peak(workshop, monkeypatch) -> None:
     backbone = timing.load_backbone(tier.backbone)
     cost = step_cost(tier, method_of(4, 4), backbone, batches, keys)
     assert seen[0] * row["step_ms"] / 1e3 * PLAN.steps == pytest.approx(cost.train) and row["mfu"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stretches"), [([5, 3, 2, 1.99], 4), ([1, 1.02], 2), ([9, 8, 7, 6, 5, 4, 3, 2], 5)]
+)
+def test_stretches_go_on_until_two_take_the_same_time(seconds, stretches) -> None:
+    asked = iter(seconds)
+    timing.settle(lambda: next(asked), most=5)
+    assert len(seconds) - len(list(asked)) == stretches
 
 
 def test_known_shapes_take_the_place_of_weights() -> None:
