@@ -147,7 +147,8 @@ class IntervalPlan:
     """What the kernels need of one batch, on the device.
 
     Attributes:
-        order: (N,) token (text first, then [SUM]s) at each place. sum_place: (S,) place of each [SUM].
+        order: (N,) token at each place: of N - S text tokens (the plan's are padded to that), then [SUM]s.
+        sum_place: (S,) place of each [SUM].
         tables: of `IntervalTables.tables`. num_prefix: as there.
         sums_inside: the kernel's result holds for the [SUM]s too. Else they need keys of their own.
     """
@@ -167,9 +168,11 @@ def plan_intervals(
     inside = not own_keys and not (fixes.reset is not None and fixes.reset.layers == "all")
     biased = inside and fixes.position != "rope"
     tables = interval_tables(batch, fixes.alibi_slope if biased else None)
+    num_text, total = len(batch.tokens), len(tables.order)
+    ahead = total - len(batch.position)  # padding between text and [SUM]s
     plan = IntervalPlan(
-        order=send(tables.order, device),
-        sum_place=send(tables.place[len(batch.tokens) :], device),
+        order=send(np.where(tables.order < num_text, tables.order, tables.order + ahead), device),
+        sum_place=send(tables.place[num_text:], device),
         tables=[send(table, device) for table in tables.tables],
         num_prefix=tables.num_prefix,
         sums_inside=inside,

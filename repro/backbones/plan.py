@@ -12,11 +12,12 @@ from repro.backbones.attention import grouped
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.fixes import alibi_bias, reset_ratio
 from repro.backbones.interval_tables import IntervalPlan, plan_intervals
-from repro.backbones.visibility import QueryBlocks, query_blocks, send
+from repro.backbones.visibility import KEY_MULTIPLE, QueryBlocks, query_blocks, send
 from repro.prompts.packing import PackedBatch
 
 TEXT_BLOCK = 64  # queries per block; 32 and 128 were within 10 % on 2 CPU cores
 MAX_SUM_BLOCK = 16
+FEW_KEY_LENGTHS = 256  # beside the interval kernels keys per block of [SUM]s are a multiple of this: few shapes
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,8 @@ def plan_batch(
     num_text, device = len(batch.tokens), torch.device(device)
     kernel_plan, places = plan_intervals(batch, fixes, device) if intervals else (None, None)
     text = None if intervals else query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
-    sums = query_blocks(batch, of_sums=True, block=min(MAX_SUM_BLOCK, k)).to(
-        device, None if places is None else places.place
-    )
+    sums = query_blocks(batch, True, min(MAX_SUM_BLOCK, k), FEW_KEY_LENGTHS if intervals else KEY_MULTIPLE)
+    sums = sums.to(device, None if places is None else places.place)
     position = batch.position
     if fixes.position != "rope":
         position = np.concatenate([position[:num_text], np.zeros_like(position[num_text:])])
@@ -80,8 +80,11 @@ def plan_batch(
         position = position[places.order]
     bias = None if fixes.position == "rope" else grouped(alibi_bias(sums, fixes.alibi_slope), group)
     alpha = None if fixes.reset is None else grouped(reset_ratio(sums, fixes.reset, n), group)
+    tokens = batch.tokens
+    if places is not None:  # as many as there can be at this length, so that batches have the same shapes
+        tokens = np.pad(tokens, (0, len(places.order) - len(batch.label) - num_text))
     return BatchPlan(
-        tokens=send(batch.tokens, device),
+        tokens=send(tokens, device),
         rotary_position=send(position, device),
         text=text,
         text_mask=None if text is None else grouped(text.visible, group),

@@ -106,10 +106,16 @@ class FullBatches(SumBatches):
         return [chosen]
 
     def _padded_length(self, chosen: np.ndarray) -> int:
-        return max(self.length, self.places(chosen))
+        if self._lengths is None:
+            self._lengths = np.array([max(self.places(b, self._num_sums()) for b in self._sample())])
+        return max(int(self._lengths[0]), self.places(chosen, self._num_sums()))
 
     def _sample(self) -> list[np.ndarray]:
-        return self.epoch(0, 0)[:1]
+        return self.epoch(0, 0)
+
+    def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
+        """One batch: they all have the same shapes."""
+        return super().warm_up(device)[:1]
 
 
 def method_of(n: int, k: int) -> SumMethod:
@@ -170,6 +176,8 @@ def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -
     fixed = _fixed(tier, method, keys[plan.warm :])
     assert isinstance(task.train, SumBatches)
     cost = step_cost(tier, method, loaded.backbone, task.train, keys[plan.warm :])
+    if loaded.device.type == "cuda":  # with the warm-up: what a graph's replay uses is allotted there
+        torch.cuda.reset_peak_memory_stats(loaded.device)
     try:
         trainer.warm_up(evaluation=False)
         settle(lambda: _seconds(trainer, keys[: plan.warm]))
@@ -210,8 +218,6 @@ def _seconds(trainer: Trainer, keys: list[Any]) -> float:
 
 def _speed(trainer: Trainer, keys: list[Any], device: torch.device, flops: int) -> dict[str, Any]:
     """Train on the batches once and divide; `flops` is what they cost together."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     progress = trainer.progress
     tokens, targets = progress.tokens_raw, progress.targets
     seconds = _seconds(trainer, keys)

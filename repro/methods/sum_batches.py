@@ -62,6 +62,7 @@ class SumBatches:
         tokens = np.concatenate([[0], np.cumsum(lengths)])
         self._row_tokens = tokens[rows.stop] - tokens[rows.first]
         self._lengths: np.ndarray | None = None
+        self._sums: int | None = None
 
     @property
     def num_targets(self) -> int:
@@ -112,21 +113,34 @@ class SumBatches:
         return pack_rows(self.source, self.rows, chosen, self.sizes.text_multiple, self.sizes.sum_multiple)
 
     def _pack_to_length(self, chosen: np.ndarray) -> PackedBatch:
-        packed = pack_rows(self.source, self.rows, chosen, 1, self.sizes.sum_multiple)
-        return pad_batch(packed, self._padded_length(chosen) - num_places(packed), 0)
+        packed = pack_rows(self.source, self.rows, chosen)
+        sums = max(self._num_sums(), self._rounded(self.count(chosen))) - len(packed.label)
+        return pad_batch(packed, self._padded_length(chosen) - num_places(packed) - sums, sums)
+
+    def _num_sums(self) -> int:
+        """[SUM]s of every micro-batch, with padding: one number, so that batches have few shapes."""
+        if self._sums is None:
+            self._sums = max(self._rounded(self.count(part)) for part in self._sample())
+        return self._sums
+
+    def _rounded(self, sums: int) -> int:
+        return -(-sums // self.sizes.sum_multiple) * self.sizes.sum_multiple
 
     def _padded_length(self, chosen: np.ndarray) -> int:
         """Text and [SUM]s of a micro-batch with padding: one of a few lengths, the shortest that holds it."""
         if self._lengths is None:
-            lengths = np.array([self.places(part) for part in self._sample()])
+            lengths = np.array([self.places(part, self._num_sums()) for part in self._sample()])
             self._lengths = length_buckets(lengths, NUM_LENGTHS if self.shuffled else EVALUATION_LENGTHS)
-        needed = self.places(chosen)
+        needed = self.places(chosen, self._num_sums())
         fitting = self._lengths[self._lengths >= needed]
         return int(fitting[0]) if len(fitting) else needed
 
-    def places(self, chosen: np.ndarray) -> int:
-        """Upper bound on the places of a micro-batch, a multiple of `text_multiple`."""
-        sums = -(-self.count(chosen) // self.sizes.sum_multiple) * self.sizes.sum_multiple
+    def places(self, chosen: np.ndarray, num_sums: int = 0) -> int:
+        """Upper bound on the places of a micro-batch with at least `num_sums` [SUM]s.
+
+        A multiple of `text_multiple`.
+        """
+        sums = max(self._rounded(self.count(chosen)), num_sums)
         prefix, text = len(self.source.items.instruction), int(self._row_tokens[chosen].sum())
         places = text + sums + prefix * (1 + (prefix + text) // CHUNK)
         return -(-places // self.sizes.text_multiple) * self.sizes.text_multiple

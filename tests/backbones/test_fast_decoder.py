@@ -32,6 +32,11 @@ def padded(settings: PromptSettings) -> PackedBatch:
     return pad_batch(batch, -num_places(batch) % 32, 0)
 
 
+def as_planned(text: torch.Tensor, plan: BatchPlan) -> torch.Tensor:
+    """Embeddings of the plan's tokens, which end in padding."""
+    return torch.nn.functional.pad(text, (0, 0, 0, len(plan.tokens) - len(text)))
+
+
 def both(family: str, settings: PromptSettings, fixes: Fixes) -> tuple[list, list, BatchPlan]:
     """Scores, then gradients of embeddings and weights, by query blocks and by the fast path."""
     backbone, batch = backbone_of(family), padded(settings)
@@ -42,7 +47,7 @@ def both(family: str, settings: PromptSettings, fixes: Fixes) -> tuple[list, lis
     results = []
     for intervals in (False, True):
         plan = plan_batch(batch, fixes, group, N, settings.k, intervals=intervals)
-        out = decoder.forward_sums(*leaves, plan)[: batch.num_sums]
+        out = decoder.forward_sums(as_planned(leaves[0], plan), leaves[1], plan)[: batch.num_sums]
         weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
         results.append([out, *torch.autograd.grad((out * weights).sum(), [*leaves, *used])])
     return results[0], results[1], plan
@@ -119,7 +124,7 @@ def test_a_layer_is_one_graph_for_all_layers_and_batches_of_a_length() -> None:
         for intervals in (False, True):
             with torch.no_grad():
                 plan = plan_batch(batch, fixes, 3, N, settings.k, intervals=intervals)
-                outputs.append(decoder.forward_sums(text, sums, plan)[: batch.num_sums])
+                outputs.append(decoder.forward_sums(as_planned(text, plan), sums, plan)[: batch.num_sums])
         assert_close(outputs[1], outputs[0])
     assert len(graphs) == 1
 
@@ -135,6 +140,6 @@ def test_padding_changes_nothing() -> None:
         sums = sums[:1].expand(len(packed.label), -1)
         with torch.no_grad():
             plan = plan_batch(packed, Fixes(), 3, N, settings.k, intervals=True)
-            outputs.append(decoder.forward_sums(text, sums, plan)[: batch.num_sums])
+            outputs.append(decoder.forward_sums(as_planned(text, plan), sums, plan)[: batch.num_sums])
     assert_close(outputs[1], outputs[0])
     assert_close(outputs[2], outputs[0])

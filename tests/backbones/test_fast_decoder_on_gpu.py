@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prompt_cases import Case, cases
 from test_attention import FIXES, embeddings
+from test_fast_decoder import as_planned
 from test_interval_tables import of_length
 from tiny_backbones import tiny_backbone
 
@@ -86,7 +87,7 @@ def test_values_and_gradients_equal_query_blocks(name: str, compiled: bool, case
         made.model.to("cuda")
         leaves = [leaf.detach().cuda().requires_grad_() for leaf in (text, sums)]
         plan = plan_batch(batch, fixes, 3, case.settings.n, case.settings.k, "cuda", intervals)
-        out = decoder.forward_sums(*leaves, plan)[: batch.num_sums]
+        out = decoder.forward_sums(as_planned(leaves[0], plan), leaves[1], plan)[: batch.num_sums]
         weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).cuda()
         used = [p for n, p in made.decoder.named_parameters() if "embed_tokens" not in n]
         results.append([out, *torch.autograd.grad((out * weights).sum(), [*leaves, *used])])
