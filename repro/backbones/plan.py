@@ -17,7 +17,6 @@ from repro.prompts.packing import PackedBatch
 
 TEXT_BLOCK = 64  # queries per block; 32 and 128 were within 10 % on 2 CPU cores
 MAX_SUM_BLOCK = 16
-FEW_KEY_LENGTHS = 256  # beside the interval kernels keys per block of [SUM]s are a multiple of this: few shapes
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ def plan_batch(
     k: int,
     device: torch.device | str = "cpu",
     intervals: bool = False,
+    key_multiple: int = KEY_MULTIPLE,
 ) -> BatchPlan:
     """Build the plan of a batch once; every layer uses it.
 
@@ -67,11 +67,12 @@ def plan_batch(
         n, k: of the rows; n sets the middle of the reset range, k the block size for [SUM]s.
         device: of the model.
         intervals: attention by the interval kernels instead of query blocks.
+        key_multiple: the keys of a block of [SUM]s are padded to a multiple of this.
     """
     num_text, device = len(batch.tokens), torch.device(device)
     kernel_plan, places = plan_intervals(batch, fixes, device) if intervals else (None, None)
     text = None if intervals else query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
-    sums = query_blocks(batch, True, min(MAX_SUM_BLOCK, k), FEW_KEY_LENGTHS if intervals else KEY_MULTIPLE)
+    sums = query_blocks(batch, True, min(MAX_SUM_BLOCK, k), key_multiple)
     sums = sums.to(device, None if places is None else places.place)
     position = batch.position
     if fixes.position != "rope":

@@ -9,7 +9,8 @@ import torch
 
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.interval_tables import CHUNK, num_places
-from repro.backbones.plan import BatchPlan, plan_batch
+from repro.backbones.plan import MAX_SUM_BLOCK, BatchPlan, plan_batch
+from repro.backbones.visibility import KEY_MULTIPLE, query_blocks
 from repro.data.interactions import TRAIN, PreparedData
 from repro.methods.method import BatchSizes, SumMethod
 from repro.prompts.batching import batch_rows, epoch_order, length_buckets
@@ -63,6 +64,7 @@ class SumBatches:
         self._row_tokens = tokens[rows.stop] - tokens[rows.first]
         self._lengths: np.ndarray | None = None
         self._sums: int | None = None
+        self._keys: int | None = None
 
     @property
     def num_targets(self) -> int:
@@ -92,7 +94,8 @@ class SumBatches:
         """Pack and plan the chosen rows."""
         few = self.has_few_lengths(device)
         packed = self._pack_to_length(chosen) if few else self._pack(chosen)
-        plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, few)
+        keys = self._num_keys() if few else KEY_MULTIPLE
+        plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, few, keys)
         num_padded = len(packed.position) if plan.intervals is None else len(plan.intervals.order)
         return SumBatch(plan, packed.num_sums, packed.num_tokens, num_padded)
 
@@ -122,6 +125,15 @@ class SumBatches:
         if self._sums is None:
             self._sums = max(self._rounded(self.count(part)) for part in self._sample())
         return self._sums
+
+    def _num_keys(self) -> int:
+        """Keys of every block of [SUM]s, with padding: one number that nearly all micro-batches keep to."""
+        if self._keys is None:
+            parts, block = self._sample(), min(MAX_SUM_BLOCK, self.rows.k)
+            some = [self._pack_to_length(part) for part in parts[:: -(-len(parts) // 16)]]
+            longest = max(query_blocks(packed, True, block).key_index.shape[1] for packed in some)
+            self._keys = -(-int(1.05 * longest) // 256) * 256
+        return self._keys
 
     def _rounded(self, sums: int) -> int:
         return -(-sums // self.sizes.sum_multiple) * self.sizes.sum_multiple
