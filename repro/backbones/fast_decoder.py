@@ -22,7 +22,6 @@ from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.plan import BatchPlan
 
 
-
 def _linear(x: Tensor, modules: list[Any]) -> tuple[Tensor, ...]:
     """Several projections of one input: as one product where they are plain, so that x is read once."""
     biases: list[Tensor] = [m.bias for m in modules if type(m) is nn.Linear and m.bias is not None]

@@ -16,15 +16,19 @@ SPLITS = 8  # parts of the queries that see a copy of the instruction, in the pa
 
 
 def tiles(head_dim: int) -> dict[str, tuple[int, int, int, int]]:
-    """(rows of queries, rows of keys, warps, stages) of each kernel; the fastest of those tried on an H100."""
+    """(rows of queries, rows of keys, warps, stages) per kernel: the fastest of those tried, on an H100."""
     if head_dim <= 64:
         return {"forward": (64, 32, 4, 2), "queries": (64, 32, 4, 2), "keys": (128, 64, 4, 2)}
     return {"forward": (64, 32, 4, 3), "queries": (64, 32, 4, 2), "keys": (128, 32, 4, 2)}
 
 
-def _launch(query: Tensor, key: Tensor, value: Tensor, tables: list[Tensor], num_prefix: int) -> dict[str, Any]:
+def _launch(
+    query: Tensor, key: Tensor, value: Tensor, tables: list[Tensor], num_prefix: int
+) -> dict[str, Any]:
     """Arguments that all kernels share."""
-    assert all(x.stride(2) == 1 and x.stride(1) == x.shape[2] for x in (query, key, value)), "heads side by side"
+    assert all(x.stride(2) == 1 and x.stride(1) == x.shape[2] for x in (query, key, value)), (
+        "heads side by side"
+    )
     assert query.shape[2] in (16, 32, 64, 128, 256), f"head size {query.shape[2]}"
     lo, hi, copy, seen_as, slope, position = tables[:6]
     return {
@@ -138,18 +142,14 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Any, ...]:
     query, key, value, out, lse, *tables = ctx.saved_tensors
-    grads = interval_attention_backward(
-        query, key, value, out, lse, d_out, tables, ctx.num_prefix, ctx.scale
-    )
+    grads = interval_attention_backward(query, key, value, out, lse, d_out, tables, ctx.num_prefix, ctx.scale)
     return *grads, [None] * len(tables), None, None
 
 
 interval_attention.register_autograd(_backward, setup_context=_keep)
 
 
-def _dense_scores(
-    query: Tensor, key: Tensor, tables: list[Tensor], num_prefix: int, scale: float
-) -> Tensor:
+def _dense_scores(query: Tensor, key: Tensor, tables: list[Tensor], num_prefix: int, scale: float) -> Tensor:
     """(H, N, N) scores with the bias, lowest where a key is not seen; `key` has H heads."""
     lo, hi, copy, seen_as, slope, position = tables[:6]
     place = torch.arange(len(query), device=query.device)

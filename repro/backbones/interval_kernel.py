@@ -1,10 +1,10 @@
 """Triton kernels of attention over intervals of keys: forward, and backward by queries and by keys.
 
-The query at place p sees the keys j whose `seen_as` lies in [lo, hi), its own key, and the keys of its copy of
-the instruction, [copy, copy + P), that stand before it. lo and hi never fall from one query to the next, so a
-tile of queries reads one run of keys, and a tile of keys is read by one run of queries. Runs begin where they
-begin: the other side's tiles are not aligned. A program has one loop (over the copy first, then the run), for
-runs are short and starting a loop costs as much as some turns of it; so every tile is masked.
+The query at place p sees the keys j whose `seen_as` lies in [lo, hi), its own key, and the keys of its copy
+of the instruction, [copy, copy + P), that stand before it. lo and hi never fall from one query to the next,
+so a tile of queries reads one run of keys, and a tile of keys is read by one run of queries. Runs begin where
+they begin: the other side's tiles are not aligned. A program has one loop (over the copy, then the run): runs
+are short, and starting a loop costs as much as some turns of it. So every tile is masked.
 
 The backward pass computes scores twice (once by queries, once by keys) and adds nothing atomically: the same
 batch gives the same gradient to the last bit.
@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+# Dozens of arguments, one per line, would hide the code.
+# fmt: off
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 NEVER = tl.constexpr(-1.0e30)  # finite: a row that has seen nothing yet stays a number, wiped out later
@@ -53,7 +56,7 @@ def _queries_of(tile, num_places, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_
 
 @triton.jit
 def _run_of(tile, num_places, lo_ptr, hi_ptr, copy_ptr, P: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
-    """The loop of a tile of queries: (first copy, second copy, turns over copies, begin of the run, all turns)."""
+    """Loop of a tile of queries: (first copy, second copy, turns over copies, begin of the run, turns)."""
     first = tile * BM
     last = tl.minimum(first + BM, num_places) - 1
     begin = tl.minimum(tl.load(lo_ptr + first), first)
@@ -86,7 +89,8 @@ def _keys_at(turn, one, two, over_copies, begin, num_places, query, lo, length, 
 
 
 @triton.jit
-def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, seen_as_ptr, slope_ptr, position_ptr,
+def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, seen_as_ptr, slope_ptr,
+            position_ptr,
             q_stride, k_stride, v_stride, num_places, num_heads, scale,
             G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr,
             BN: tl.constexpr):
@@ -108,7 +112,8 @@ def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, see
             key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
             s += slope[:, None] * (key_position[None, :] - position[:, None])
         seen = _in(seen_as[None, :], since[:, None], span[:, None]) | (key[None, :] == own[:, None])
-        s = tl.where(seen, s, NEVER)  # after the scale: one fused with the difference would round it to infinity
+        s = tl.where(seen, s,
+        NEVER)  # after the scale: one fused with the difference would round it to infinity
         higher = tl.maximum(peak, tl.max(s, 1))
         p = tl.exp2(s - higher[:, None])
         shrink = tl.exp2(peak - higher)
@@ -122,11 +127,14 @@ def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, see
 
 
 @triton.jit
-def backward_queries(q_ptr, k_ptr, v_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr, dq_ptr, lo_ptr, hi_ptr, copy_ptr,
-                     seen_as_ptr, slope_ptr, position_ptr, q_stride, k_stride, v_stride, num_places, num_heads, scale,
-                     factor, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr,
+def backward_queries(q_ptr, k_ptr, v_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr, dq_ptr, lo_ptr, hi_ptr,
+                     copy_ptr,
+                     seen_as_ptr, slope_ptr, position_ptr, q_stride, k_stride, v_stride, num_places,
+                     num_heads, scale,
+                     factor, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr,
+                     BM: tl.constexpr,
                      BN: tl.constexpr):
-    """Gradient (N, H, D) of one tile of queries, and delta (H, N), the sums of out * d_out, for the keys' pass."""
+    """Gradient (N, H, D) of one tile of queries; delta (H, N), sums of out * d_out, for the keys' pass."""
     head, tile = tl.program_id(0), tl.program_id(1)
     kv = head // G
     query, real, lo, length, copy, slope, position = _queries_of(
@@ -156,10 +164,11 @@ def backward_queries(q_ptr, k_ptr, v_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr
 
 
 @triton.jit
-def _add_queries(dk, dv, k, v, key, seen_as, key_position, query, inside, since, span, own, head, q_ptr, d_out_ptr,
+def _add_queries(dk, dv, k, v, key, seen_as, key_position, query, inside, since, span, own, head, q_ptr,
+                 d_out_ptr,
                  lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads, scale,
                  D: tl.constexpr, BIAS: tl.constexpr):
-    """Adds what a tile of queries gives to the gradients of a tile of keys (of the keys: without the scale)."""
+    """Adds what a tile of queries gives to the gradients of a tile of keys (dk without the scale)."""
     q = _load(q_ptr, query, q_stride, head, inside, D)
     d_out = _load(d_out_ptr, query, num_heads * D, head, inside, D)
     lse = tl.load(lse_ptr + head * num_places + query, mask=inside, other=0.0)
@@ -185,7 +194,8 @@ def _store_keys(dk, dv, dk_ptr, dv_ptr, key, kv, num_kv, factor, stored, D: tl.c
 
 
 @triton.jit
-def backward_keys(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, lo_ptr, hi_ptr, copy_ptr,
+def backward_keys(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, lo_ptr, hi_ptr,
+                  copy_ptr,
                   seen_as_ptr, slope_ptr, position_ptr, first_ptr, stop_ptr, q_stride, k_stride, v_stride,
                   num_places, num_heads, scale, factor, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
                   BIAS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
@@ -199,7 +209,8 @@ def backward_keys(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv
     key_position = key.to(tl.float32)
     if BIAS:
         key_position = tl.load(position_ptr + key, mask=real, other=0.0)
-    begin, stop = tl.load(first_ptr + tile * BN), tl.load(stop_ptr + tl.minimum(tile * BN + BN, num_places) - 1)
+    begin = tl.load(first_ptr + tile * BN)
+    stop = tl.load(stop_ptr + tl.minimum(tile * BN + BN, num_places) - 1)
     per_head = tl.cdiv(stop - begin, BM)
     dk, dv = tl.zeros([BN, D], tl.float32), tl.zeros([BN, D], tl.float32)
     for turn in range(G * per_head):
@@ -208,15 +219,18 @@ def backward_keys(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv
         lo, hi = tl.load(lo_ptr + query, mask=inside, other=0), tl.load(hi_ptr + query, mask=inside, other=0)
         own = tl.where(inside, query, -1)
         dk, dv = _add_queries(
-            dk, dv, k, v, key, seen_as, key_position, query, inside, lo, hi - lo, own, kv * G + turn // per_head,
-            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads, scale,
+            dk, dv, k, v, key, seen_as, key_position, query, inside, lo, hi - lo, own,
+            kv * G + turn // per_head,
+            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads,
+            scale,
             D, BIAS)
     _store_keys(dk, dv, dk_ptr, dv_ptr, key, kv, num_kv, factor, real & (seen_as != INSTRUCTION), D)
 
 
 @triton.jit
 def backward_copies(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, part_ptr, lo_ptr, hi_ptr, copy_ptr,
-                    seen_as_ptr, slope_ptr, position_ptr, copies_ptr, q_stride, k_stride, v_stride, num_places,
+                    seen_as_ptr, slope_ptr, position_ptr, copies_ptr, q_stride, k_stride, v_stride,
+                    num_places,
                     num_heads, scale, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, PB: tl.constexpr,
                     BIAS: tl.constexpr, BM: tl.constexpr, SPLITS: tl.constexpr):
     """What one query head and one part of the queries give to the P keys of a copy of the instruction.
@@ -244,7 +258,8 @@ def backward_copies(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, part_ptr
         span = tl.where(inside, tl.minimum(query - begin + 1, P), 0)  # the instruction's own queries too
         dk, dv = _add_queries(
             dk, dv, k, v, key, key, key_position, query, inside, since, span, since - 1, head,
-            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads, scale,
+            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads,
+            scale,
             D, BIAS)
     at = (((number * num_heads + head) * SPLITS + split) * 2 * PB + tl.arange(0, PB)[:, None]) * D
     tl.store(part_ptr + at + tl.arange(0, D)[None, :], dk)

@@ -26,7 +26,7 @@ from repro.backbones.visibility import send
 from repro.prompts.packing import PackedBatch
 
 CHUNK = 2048  # tokens that share a copy of the instruction; a copy costs its tokens
-HIDDEN, INSTRUCTION = 2**30, -1  # `seen_as` of keys that no interval holds; the second as in interval_kernel.py
+HIDDEN, INSTRUCTION = 2**30, -1  # `seen_as` of keys in no interval; the second as in the kernels
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class IntervalTables:
             copy's keys before itself.
         seen_as: (N,) a key's place, `HIDDEN` or `INSTRUCTION`.
         slope, position: (N,) float32, or empty: a query adds slope * (position of key - its own) to scores.
-        first, stop: (N,) of key j: no query before `first` sees j or a later key, and none from `stop` on sees
-            j or an earlier one (other than of its copy).
+        first, stop: (N,) of key j: no query before `first` sees j or a later key, and none from `stop` on
+            sees j or an earlier one (other than of its copy).
         copies: (C + 1,) first place of every copy, then N up to a number that depends on N alone.
         num_prefix: P, tokens of the instruction; 0 where it is hidden.
     """

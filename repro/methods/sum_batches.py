@@ -100,7 +100,7 @@ class SumBatches:
         return SumBatch(plan, packed.num_sums, packed.num_tokens, num_padded)
 
     def has_few_lengths(self, device: torch.device | str) -> bool:
-        """Whether batches are padded to a few lengths for the compiled path: on CUDA, where the tier says so."""
+        """Whether batches are padded to a few lengths, for compilation: on CUDA, where the tier says so."""
         return torch.device(device).type == "cuda" and self.sizes.text_multiple % BUCKET_MULTIPLE == 0
 
     def warm_up(self, device: torch.device | str) -> list[np.ndarray]:

@@ -52,6 +52,26 @@ class _Recorded:
     loss_sum: Tensor
 
 
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def _zero_gradients(parameters: list[nn.Parameter]) -> None:
+    for parameter in parameters:
+        _gradient(parameter).zero_()
+
+
+def _same(found: list[Tensor], expected: list[Tensor]) -> bool:
+    """Equal but for rounding: loss and gradient as one vector, within 1 % (order of sums, bfloat16)."""
+    apart = sum(
+        (a.double() - b.double()).square().sum() for a, b in zip(found[1:], expected[1:], strict=True)
+    )
+    norm = sum(b.double().square().sum() for b in expected[1:])
+    of_loss = (found[0] - expected[0]).abs() <= 0.01 * expected[0].abs()
+    return bool(of_loss & (torch.as_tensor(apart) <= 1e-4 * torch.as_tensor(norm)))
+
+
 class RecordedSteps:
     """Loss and gradients of batches whose shapes were recorded before.
 
@@ -69,7 +89,8 @@ class RecordedSteps:
     def record(self, batch: Batch) -> None:
         """Record the shapes of this batch; gradients are zero afterwards. No other thread may use the device.
 
-        What a step needs is kept apart for all graphs together, so record the largest batch first.
+        What a step needs is kept apart for all graphs together, so record the largest batch first. A graph
+        whose replay gives another loss or gradient than the model itself is not kept.
         """
         gc.collect()  # graphs of an earlier run hold memory
         mine = [tensor.clone() for tensor in tensors_of(batch)]
@@ -89,14 +110,20 @@ class RecordedSteps:
             loss_sum = self.model(own).loss_sum
             (loss_sum * weight).backward()
         self._pool = self._pool or graph.pool()
-        for parameter in parameters:
-            assert parameter.grad is not None
-            parameter.grad.zero_()
-        shapes = tuple(tensor.shape for tensor in mine)
-        self._recorded[shapes] = _Recorded(graph, mine, weight, loss_sum.detach())
+        recorded = _Recorded(graph, mine, weight, loss_sum.detach())
+        _zero_gradients(parameters)
+        again = self.model(own).loss_sum
+        (again * weight).backward()
+        expected = [again.detach(), *(_gradient(p).clone() for p in parameters)]
+        _zero_gradients(parameters)
+        graph.replay()
+        found = [recorded.loss_sum, *map(_gradient, parameters)]
+        if _same(found, expected):
+            self._recorded[tuple(tensor.shape for tensor in mine)] = recorded
+        _zero_gradients(parameters)
 
     def run(self, batch: Batch, weight: float) -> Tensor | None:
-        """Add the gradient of weight * loss; the loss, good until the next call. None: shapes not recorded."""
+        """Add the gradient of weight * loss. The loss, good until the next call; None: not recorded."""
         given = list(tensors_of(batch))
         found = self._recorded.get(tuple(tensor.shape for tensor in given))
         if found is None:

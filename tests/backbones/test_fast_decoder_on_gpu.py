@@ -1,4 +1,4 @@
-"""The interval kernels on CUDA: against all scores written out, and in the forward pass against query blocks."""
+"""The interval kernels on CUDA: against dense attention, and in the forward pass against query blocks."""
 
 from __future__ import annotations
 
