@@ -203,7 +203,7 @@ class Decoder:
         num_text = len(text_TE)
         hidden = initial = torch.cat([text_TE, sum_SE])
         cos, sin = (x[0] for x in self.rotary(hidden, plan.rotary_position[None]))
-        if plan.flex is not None:
+        if plan.intervals is not None:
             return self.norm(self.fast.forward(hidden, cos, sin, plan))
         assert plan.text is not None and plan.text_mask is not None
         layer: Any

@@ -17,11 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repro.backbones.attention import sum_attention
-from repro.backbones.flex import attention
+from repro.backbones.interval_attention import interval_attention
 from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.plan import BatchPlan
-
-Tables = tuple[Tensor | None, ...]
 
 
 def _linear(x: Tensor, modules: list[Any]) -> tuple[Tensor, ...]:
@@ -57,14 +55,14 @@ def attend(
     hidden: Tensor,
     cos: Tensor,
     sin: Tensor,
-    tables: Tables,
-    lists: tuple[Tensor, ...],
-    prefix: int,
+    tables: list[Tensor],
+    num_prefix: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Attention of one layer over all places; with it queries, rotated and plain keys, and values."""
     query, plain_key, value = _query_key_value(layer.self_attn, cast_once(layer.input_layernorm(hidden)))
     query, key = (rotate(x, cos, sin).to(value.dtype) for x in (query, plain_key))
-    attended = attention(query, key, value, tables, lists, prefix, float(layer.self_attn.scaling))
+    scale = float(layer.self_attn.scaling)
+    attended, _ = interval_attention(query, key, value, tables, num_prefix, scale)
     return attended, query, key, plain_key, value
 
 
@@ -79,12 +77,11 @@ def whole_layer(
     hidden: Tensor,
     cos: Tensor,
     sin: Tensor,
-    tables: Tables,
-    lists: tuple[Tensor, ...],
-    prefix: int,
+    tables: list[Tensor],
+    num_prefix: int,
 ) -> Tensor:
     """One layer over all places."""
-    return finish(layer, hidden, attend(layer, hidden, cos, sin, tables, lists, prefix)[0])
+    return finish(layer, hidden, attend(layer, hidden, cos, sin, tables, num_prefix)[0])
 
 
 def project_for_sums(
@@ -108,11 +105,11 @@ class FastLayers:
     Args:
         layers: transformers' decoder layers, in order.
         reset_keys: (layer, hidden, initial, cos, sin, plan, is_last) -> what a reset [SUM] reads, or None.
-        compiled: on CUDA everything is compiled anyway; False runs it uncompiled on a CPU, for tests.
+        compiled: compile the layers, for the padded lengths they meet.
     """
 
     def __init__(self, layers: nn.ModuleList, reset_keys: Any, compiled: bool) -> None:
-        self.layers, self.reset_keys, self._compiled = layers, reset_keys, False
+        self.layers, self.reset_keys = layers, reset_keys
         self.whole_layer: Any = whole_layer
         self.attend: Any = attend
         self.project_for_sums: Any = project_for_sums
@@ -130,7 +127,6 @@ class FastLayers:
         self.finish = torch.compile(finish, dynamic=False)
         self.project_for_sums = torch.compile(project_for_sums, dynamic=True)
         self.finish_sums = torch.compile(finish, dynamic=True)
-        self._compiled = True
 
     def forward(self, tokens_NE: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan) -> Tensor:
         """(S, E) states of the [SUM]s after the last layer.
@@ -139,26 +135,24 @@ class FastLayers:
             tokens_NE: embeddings of text and [SUM]s, text first.
             cos, sin: (N, D) of the plan's rotary positions, by place.
         """
-        flex = plan.flex
-        assert flex is not None
-        if tokens_NE.is_cuda and not self._compiled:  # uncompiled, the kernel would write out all scores
-            self._compile()
-        hidden = initial = tokens_NE.index_select(0, flex.order)
-        mask = (flex.tables, flex.lists, flex.num_prefix)
+        intervals = plan.intervals
+        assert intervals is not None
+        hidden = initial = cast_once(tokens_NE).index_select(0, intervals.order)
+        mask = (intervals.tables, intervals.num_prefix)
         layer: Any
         for layer in self.layers[:-1]:
-            if flex.sums_inside:
+            if intervals.sums_inside:
                 hidden = self.whole_layer(layer, hidden, cos, sin, *mask)
                 continue
             attended, query, *keys = self.attend(layer, hidden, cos, sin, *mask)
             of_sums = self._sums(
-                layer, query.index_select(0, flex.sum_place), keys, hidden, initial, cos, sin, plan
+                layer, query.index_select(0, intervals.sum_place), keys, hidden, initial, cos, sin, plan
             )
-            hidden = self.finish(layer, hidden, attended.index_copy(0, flex.sum_place, of_sums))
+            hidden = self.finish(layer, hidden, attended.index_copy(0, intervals.sum_place, of_sums))
         layer = self.layers[-1]
-        query, *keys = self.project_for_sums(layer, hidden, cos, sin, flex.sum_place)
+        query, *keys = self.project_for_sums(layer, hidden, cos, sin, intervals.sum_place)
         attended = self._sums(layer, query, keys, hidden, initial, cos, sin, plan)
-        return self.finish_sums(layer, hidden.index_select(0, flex.sum_place), attended)
+        return self.finish_sums(layer, hidden.index_select(0, intervals.sum_place), attended)
 
     def _sums(
         self,

@@ -11,8 +11,8 @@ from torch import Tensor
 from repro.backbones.attention import grouped
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.fixes import alibi_bias, reset_ratio
-from repro.backbones.flex import FlexPlan, plan_flex
-from repro.backbones.visibility import QueryBlocks, query_blocks, send
+from repro.backbones.interval_tables import IntervalPlan, plan_intervals
+from repro.backbones.visibility import KEY_MULTIPLE, QueryBlocks, query_blocks, send
 from repro.prompts.packing import PackedBatch
 
 TEXT_BLOCK = 64  # queries per block; 32 and 128 were within 10 % on 2 CPU cores
@@ -26,12 +26,12 @@ class BatchPlan:
     Attributes:
         tokens: (T,) text token ids.
         rotary_position: (N,) position ids for the rotary embedding ([SUM]s at 0, unrotated, under the fix).
-        text, sums: query blocks; text_mask, sum_mask: their grouped masks. No text blocks beside `flex`.
+        text, sums: query blocks; text_mask, sum_mask: their grouped masks. No text blocks beside `intervals`.
         bias: ALiBi bias of the [SUM] scores, or None.
         alpha: reset ratio of every ([SUM], key), or None.
         label: (S,) 0/1, -1 for padding. target_row: (S,) row of the data, -1 for padding.
-        flex: set where text attention is FlexAttention's. Rotary positions and keys of `sums` then stand in
-            the order of its places.
+        intervals: set where attention is the interval kernels'. Rotary positions and keys of `sums` then
+            stand in the order of its places.
     """
 
     tokens: Tensor
@@ -45,7 +45,7 @@ class BatchPlan:
     label: Tensor
     target_row: Tensor
     fixes: Fixes
-    flex: FlexPlan | None = None
+    intervals: IntervalPlan | None = None
 
 
 def plan_batch(
@@ -55,7 +55,8 @@ def plan_batch(
     n: int,
     k: int,
     device: torch.device | str = "cpu",
-    flex: bool = False,
+    intervals: bool = False,
+    key_multiple: int = KEY_MULTIPLE,
 ) -> BatchPlan:
     """Build the plan of a batch once; every layer uses it.
 
@@ -65,23 +66,26 @@ def plan_batch(
         group: G, query heads per key-value head.
         n, k: of the rows; n sets the middle of the reset range, k the block size for [SUM]s.
         device: of the model.
-        flex: text attention by FlexAttention; the batch must be padded to whole blocks.
+        intervals: attention by the interval kernels instead of query blocks.
+        key_multiple: the keys of a block of [SUM]s are padded to a multiple of this.
     """
     num_text, device = len(batch.tokens), torch.device(device)
-    flex_plan, blocks = plan_flex(batch, fixes, device) if flex else (None, None)
-    text = None if flex else query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
-    sums = query_blocks(batch, of_sums=True, block=min(MAX_SUM_BLOCK, k)).to(
-        device, None if blocks is None else blocks.place
-    )
+    kernel_plan, places = plan_intervals(batch, fixes, device) if intervals else (None, None)
+    text = None if intervals else query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
+    sums = query_blocks(batch, True, min(MAX_SUM_BLOCK, k), key_multiple)
+    sums = sums.to(device, None if places is None else places.place)
     position = batch.position
     if fixes.position != "rope":
         position = np.concatenate([position[:num_text], np.zeros_like(position[num_text:])])
-    if blocks is not None:
-        position = position[blocks.order]
+    if places is not None:
+        position = position[places.order]
     bias = None if fixes.position == "rope" else grouped(alibi_bias(sums, fixes.alibi_slope), group)
     alpha = None if fixes.reset is None else grouped(reset_ratio(sums, fixes.reset, n), group)
+    tokens = batch.tokens
+    if places is not None:  # as many as there can be at this length, so that batches have the same shapes
+        tokens = np.pad(tokens, (0, len(places.order) - len(batch.label) - num_text))
     return BatchPlan(
-        tokens=send(batch.tokens, device),
+        tokens=send(tokens, device),
         rotary_position=send(position, device),
         text=text,
         text_mask=None if text is None else grouped(text.visible, group),
@@ -92,5 +96,5 @@ def plan_batch(
         label=send(batch.label, device),
         target_row=torch.from_numpy(batch.target_row),
         fixes=fixes,
-        flex=flex_plan,
+        intervals=kernel_plan,
     )

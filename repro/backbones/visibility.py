@@ -71,7 +71,9 @@ def _query_numbers(first: int, count: int, block: int) -> np.ndarray:
     return (first + np.minimum(np.arange(num_blocks * block), count - 1)).reshape(num_blocks, block)
 
 
-def query_blocks(batch: PackedBatch, of_sums: bool, block: int) -> QueryBlocks:
+def query_blocks(
+    batch: PackedBatch, of_sums: bool, block: int, key_multiple: int = KEY_MULTIPLE
+) -> QueryBlocks:
     """Blocks of the T text queries or of the S [SUM] queries of a batch.
 
     Five-number example: block = 2 and queries with intervals [0, 3) and [2, 4) share the span 0 1 2 3; the
@@ -81,6 +83,7 @@ def query_blocks(batch: PackedBatch, of_sums: bool, block: int) -> QueryBlocks:
         batch: a packed batch.
         of_sums: the [SUM] queries instead of the text queries.
         block: C, queries per block.
+        key_multiple: L is a multiple of this.
     """
     num_text, num_sums, prefix = len(batch.tokens), len(batch.label), batch.num_prefix
     query = _query_numbers(num_text if of_sums else 0, num_sums if of_sums else num_text, block)
@@ -91,7 +94,7 @@ def query_blocks(batch: PackedBatch, of_sums: bool, block: int) -> QueryBlocks:
     sum_stop = np.maximum(sum_hi, own + 1).max(1)
     sums = _span(np.minimum(sum_first, sum_stop), sum_stop)
     text_first = np.where(hi > lo, lo, num_text).min(1)
-    text = _span(np.minimum(text_first, hi.max(1)), hi.max(1), prefix + sums.shape[1], KEY_MULTIPLE)
+    text = _span(np.minimum(text_first, hi.max(1)), hi.max(1), prefix + sums.shape[1], key_multiple)
 
     def seen(span: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return (span[:, None, :] >= low[..., None]) & (span[:, None, :] < high[..., None])

@@ -43,6 +43,7 @@ from repro.training.memory import peak_gib
 from repro.training.task import Task
 
 KS = (1, 5, 10, 20, 30, 40, 50, 100)
+LOOK_AHEAD, PASSED_OVER = 2, 64  # how far a batch looks for rows that still fit: averages, rows that do not
 _DTYPES = {"bf16": "bfloat16 autocast", "fp32": "float32"}
 
 
@@ -53,7 +54,8 @@ class Plan:
     Attributes:
         ks: targets per prompt; 1 is the sliding window. n: context interactions.
         length: text tokens and [SUM]s of a step, padding included.
-        steps: per repetition. repeats: repetitions of every row, after `warm` steps.
+        steps: per repetition. repeats: repetitions of every row.
+        warm: steps of a stretch in front of them; stretches go on until they settle.
     """
 
     ks: tuple[int, ...]
@@ -61,48 +63,59 @@ class Plan:
     length: int
     steps: int
     repeats: int
-    warm: int = 3
+    warm: int = 8
 
 
 def plan_for(tier: Tier) -> Plan:
     """The sweep of a tier: of everything on a GPU, of two rows and a few steps elsewhere."""
+    if tier.compiled and tier.backbone.tuning == "lora":  # of a large model: a step takes most of a second
+        return Plan(KS, tier.n, tier.sizes.max_tokens, steps=6, repeats=3, warm=2)
     if tier.compiled:
-        return Plan(KS, tier.n, tier.sizes.max_tokens, steps=20, repeats=3)
+        return Plan(KS, tier.n, tier.sizes.max_tokens, steps=30, repeats=3)
     return Plan((1, 5), tier.n, 1024, steps=2, repeats=2, warm=1)
 
 
 class FullBatches(SumBatches):
-    """Training rows in a seeded order, as many to a batch as fit into `length`."""
+    """Training rows in a seeded order, as many to a batch as fit into `length`; `number` batches at most.
+
+    What remains behind the last row that fits is given to later rows that are short enough, for every
+    method alike: rows of k targets are longer, and would else leave more of a batch empty.
+    """
 
     length = 0
+    number = 1
 
     def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Row numbers of every full batch; what is left over at the end of the epoch stays out."""
-        order = epoch_order(len(self.rows), seed, epoch)
-        batches, begin = [], 0
-        while begin < len(order):
-            stop = begin + max(self._most(order[begin:]), 1)
-            batches.append(order[begin:stop])
-            begin = stop
-        return batches[:-1] or batches
+        """Row numbers of every batch."""
+        waiting = list(epoch_order(len(self.rows), seed, epoch))
+        batches: list[np.ndarray] = []
+        while waiting and len(batches) < self.number:
+            taken: list[int] = []
+            passed_over: list[int] = []
+            for row in waiting[: LOOK_AHEAD * (self.length // max(int(self._row_tokens.mean()), 1) + 1)]:
+                fits = not taken or self.places(np.array([*taken, row])) <= self.length
+                (taken if fits else passed_over).append(row)
+                if len(passed_over) == PASSED_OVER:
+                    break
+            batches.append(np.array(taken))
+            waiting = passed_over + waiting[len(taken) + len(passed_over) :]
+        return batches
 
     def split(self, chosen: np.ndarray) -> list[np.ndarray]:
         """The batch as it is."""
         return [chosen]
 
-    def _most(self, rows: np.ndarray) -> int:
-        """How many of the first rows fit, by bisection: a batch's length grows with its rows."""
-        low, high = 0, len(rows)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.places(rows[:middle]) <= self.length else (low, middle - 1)
-        return low
-
     def _padded_length(self, chosen: np.ndarray) -> int:
-        return max(self.length, self.places(chosen))
+        if self._lengths is None:
+            self._lengths = np.array([max(self.places(b, self._num_sums()) for b in self._sample())])
+        return max(int(self._lengths[0]), self.places(chosen, self._num_sums()))
 
     def _sample(self) -> list[np.ndarray]:
-        return self.epoch(0, 0)[:1]
+        return self.epoch(0, 0)
+
+    def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
+        """One batch: they all have the same shapes."""
+        return super().warm_up(device)[:1]
 
 
 def method_of(n: int, k: int) -> SumMethod:
@@ -157,14 +170,17 @@ class Loaded:
 
 def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:
     task = _task(tier, method, loaded, plan)
-    keys = (task.train.epoch(0, 0) * (plan.warm + plan.steps))[: plan.warm + plan.steps]
+    number = plan.warm + plan.steps
+    keys = (task.train.epoch(0, 0) * number)[:number]
     trainer = Trainer(task, replace(tier.training, max_epochs=1), 0, None, "timing")
     fixed = _fixed(tier, method, keys[plan.warm :])
     assert isinstance(task.train, SumBatches)
     cost = step_cost(tier, method, loaded.backbone, task.train, keys[plan.warm :])
+    if loaded.device.type == "cuda":  # with the warm-up: what a graph's replay uses is allotted there
+        torch.cuda.reset_peak_memory_stats(loaded.device)
     try:
         trainer.warm_up(evaluation=False)
-        trainer.train_on(keys[: plan.warm])
+        settle(lambda: _seconds(trainer, keys[: plan.warm]))
         rows = [
             fixed | {"repeat": repeat} | _speed(trainer, keys[plan.warm :], loaded.device, cost.train)
             for repeat in range(plan.repeats)
@@ -179,15 +195,32 @@ def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -
     return [row | {"compile_s": row.get("compile_s", trainer.clocks.seconds.get("compile"))} for row in rows]
 
 
+def settle(stretch: Callable[[], float], most: int = 12) -> None:
+    """Run stretches until two in a row take the same time within 3 %, `most` at most.
+
+    The first seconds of a process are slower: compilers' own worker processes still start, memory is touched
+    for the first time.
+    """
+    before = stretch()
+    for _ in range(most - 1):
+        now = stretch()
+        if abs(now - before) <= 0.03 * now:
+            return
+        before = now
+
+
+def _seconds(trainer: Trainer, keys: list[Any]) -> float:
+    """Training on these batches, on the clocks of the measurement."""
+    before = trainer.clocks["train"] + trainer.clocks["data"]
+    trainer.train_on(keys)
+    return trainer.clocks["train"] + trainer.clocks["data"] - before
+
+
 def _speed(trainer: Trainer, keys: list[Any], device: torch.device, flops: int) -> dict[str, Any]:
     """Train on the batches once and divide; `flops` is what they cost together."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     progress = trainer.progress
-    seconds, tokens, targets = trainer.clocks["train"], progress.tokens_raw, progress.targets
-    seconds += trainer.clocks["data"]
-    trainer.train_on(keys)
-    seconds = trainer.clocks["train"] + trainer.clocks["data"] - seconds
+    tokens, targets = progress.tokens_raw, progress.targets
+    seconds = _seconds(trainer, keys)
     tokens, targets = progress.tokens_raw - tokens, progress.targets - targets
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
@@ -225,7 +258,7 @@ def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> Task:
         for split in (TRAIN, VALIDATION, TEST)
     )
     full = FullBatches(train.source, train.rows, train.fixes, train.sizes, 1, group)
-    full.length = plan.length
+    full.length, full.number = plan.length, plan.warm + plan.steps
     model = SumModel(backbone, tier.loss, tier.compiled).to(loaded.device)
     return Task(model, full, validation, test, data.interactions.label, data.interactions.user)
 

@@ -54,10 +54,10 @@ def gpu_tier() -> Tier:
         n=20,
         subset=Subset(),
         training=TrainingSettings(
-            learning_rate=2e-4, max_epochs=1, batch_targets=128, eval_batch_targets=256, precision="bf16",
+            learning_rate=2e-4, max_epochs=1, batch_targets=1024, eval_batch_targets=1024, precision="bf16",
             checkpoint_every_s=300.0,
         ),
-        sizes=BatchSizes(max_tokens=32_768, text_multiple=512, sum_multiple=64),
+        sizes=BatchSizes(max_tokens=65_536, text_multiple=512, sum_multiple=64),
         compiled=True,
         seeds=3,
     )  # fmt: skip
@@ -75,6 +75,7 @@ def paper_tier() -> Tier:
         datasets=("ml-1m", "amazon-cds", "amazon-kindle"),
         backbone=backbone,
         training=replace(gpu.training, max_epochs=10),
+        sizes=replace(gpu.sizes, max_tokens=12_288),
     )
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from repro.backbones.fix_settings import Fixes
-from repro.backbones.interval_blocks import BLOCK, CHUNK, num_places
-from repro.backbones.plan import BatchPlan, plan_batch
+from repro.backbones.interval_tables import CHUNK, num_places
+from repro.backbones.plan import MAX_SUM_BLOCK, BatchPlan, plan_batch
+from repro.backbones.visibility import KEY_MULTIPLE, query_blocks
 from repro.data.interactions import TRAIN, PreparedData
 from repro.methods.method import BatchSizes, SumMethod
 from repro.prompts.batching import batch_rows, epoch_order, length_buckets
@@ -18,6 +19,7 @@ from repro.prompts.rows import Rows, build_rows
 from repro.prompts.tokenise import TokenisedItems
 
 NUM_LENGTHS, EVALUATION_LENGTHS = 4, 2  # padded lengths of a split on CUDA: each is one compilation
+BUCKET_MULTIPLE = 128  # tiers that round lengths to multiples of it get few padded lengths on CUDA
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class SumBatches:
         tokens = np.concatenate([[0], np.cumsum(lengths)])
         self._row_tokens = tokens[rows.stop] - tokens[rows.first]
         self._lengths: np.ndarray | None = None
+        self._sums: int | None = None
+        self._keys: int | None = None
 
     @property
     def num_targets(self) -> int:
@@ -88,19 +92,20 @@ class SumBatches:
 
     def load(self, chosen: np.ndarray, device: torch.device | str) -> SumBatch:
         """Pack and plan the chosen rows."""
-        flex = self.whole_blocks(device)
-        packed = self._pack_to_length(chosen) if flex else self._pack(chosen)
-        plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, flex)
-        num_padded = len(packed.position) if plan.flex is None else len(plan.flex.order)
+        few = self.has_few_lengths(device)
+        packed = self._pack_to_length(chosen) if few else self._pack(chosen)
+        keys = self._num_keys() if few else KEY_MULTIPLE
+        plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, few, keys)
+        num_padded = len(packed.position) if plan.intervals is None else len(plan.intervals.order)
         return SumBatch(plan, packed.num_sums, packed.num_tokens, num_padded)
 
-    def whole_blocks(self, device: torch.device | str) -> bool:
-        """Whether batches are padded to whole blocks for FlexAttention: on CUDA, where buckets allow it."""
-        return torch.device(device).type == "cuda" and self.sizes.text_multiple % BLOCK == 0
+    def has_few_lengths(self, device: torch.device | str) -> bool:
+        """Whether batches are padded to a few lengths, for compilation: on CUDA, where the tier says so."""
+        return torch.device(device).type == "cuda" and self.sizes.text_multiple % BUCKET_MULTIPLE == 0
 
     def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
         """A micro-batch of every padded length, so that compilation can be done and timed apart."""
-        if not self.whole_blocks(device):
+        if not self.has_few_lengths(device):
             return []
         found: dict[int, np.ndarray] = {}
         for part in self._sample():
@@ -111,21 +116,43 @@ class SumBatches:
         return pack_rows(self.source, self.rows, chosen, self.sizes.text_multiple, self.sizes.sum_multiple)
 
     def _pack_to_length(self, chosen: np.ndarray) -> PackedBatch:
-        packed = pack_rows(self.source, self.rows, chosen, 1, self.sizes.sum_multiple)
-        return pad_batch(packed, self._padded_length(chosen) - num_places(packed), 0)
+        packed = pack_rows(self.source, self.rows, chosen)
+        sums = max(self._num_sums(), self._rounded(self.count(chosen))) - len(packed.label)
+        return pad_batch(packed, self._padded_length(chosen) - num_places(packed) - sums, sums)
+
+    def _num_sums(self) -> int:
+        """[SUM]s of every micro-batch, with padding: one number, so that batches have few shapes."""
+        if self._sums is None:
+            self._sums = max(self._rounded(self.count(part)) for part in self._sample())
+        return self._sums
+
+    def _num_keys(self) -> int:
+        """Keys of every block of [SUM]s, with padding: one number that nearly all micro-batches keep to."""
+        if self._keys is None:
+            parts, block = self._sample(), min(MAX_SUM_BLOCK, self.rows.k)
+            some = [self._pack_to_length(part) for part in parts[:: -(-len(parts) // 16)]]
+            longest = max(query_blocks(packed, True, block).key_index.shape[1] for packed in some)
+            self._keys = -(-int(1.05 * longest) // 256) * 256
+        return self._keys
+
+    def _rounded(self, sums: int) -> int:
+        return -(-sums // self.sizes.sum_multiple) * self.sizes.sum_multiple
 
     def _padded_length(self, chosen: np.ndarray) -> int:
         """Text and [SUM]s of a micro-batch with padding: one of a few lengths, the shortest that holds it."""
         if self._lengths is None:
-            lengths = np.array([self.places(part) for part in self._sample()])
+            lengths = np.array([self.places(part, self._num_sums()) for part in self._sample()])
             self._lengths = length_buckets(lengths, NUM_LENGTHS if self.shuffled else EVALUATION_LENGTHS)
-        needed = self.places(chosen)
+        needed = self.places(chosen, self._num_sums())
         fitting = self._lengths[self._lengths >= needed]
         return int(fitting[0]) if len(fitting) else needed
 
-    def places(self, chosen: np.ndarray) -> int:
-        """Upper bound on the places of a micro-batch, a multiple of `text_multiple`."""
-        sums = -(-self.count(chosen) // self.sizes.sum_multiple) * self.sizes.sum_multiple
+    def places(self, chosen: np.ndarray, num_sums: int = 0) -> int:
+        """Upper bound on the places of a micro-batch with at least `num_sums` [SUM]s.
+
+        A multiple of `text_multiple`.
+        """
+        sums = max(self._rounded(self.count(chosen)), num_sums)
         prefix, text = len(self.source.items.instruction), int(self._row_tokens[chosen].sum())
         places = text + sums + prefix * (1 + (prefix + text) // CHUNK)
         return -(-places // self.sizes.text_multiple) * self.sizes.text_multiple

@@ -29,6 +29,7 @@ from repro.training.losses import Losses
 from repro.training.optimizer import cosine_with_warmup, make_optimizer
 from repro.training.prefetch import loaded
 from repro.training.progress import RunProgress
+from repro.training.recorded import RecordedSteps
 from repro.training.scoring import score_targets
 from repro.training.seeds import random_state, restore_random_state
 from repro.training.settings import TrainingSettings
@@ -76,6 +77,7 @@ class Trainer:
         # On CUDA steps are queued without waiting for the device, and batches are built by a thread.
         self._waits = self.device.type != "cuda"
         self._stretch_length = StretchLength(self.accelerator)
+        self._recorded: RecordedSteps | None = None
 
     def train(self) -> Progress:
         """Train to the end and restore the best epoch's parameters.
@@ -105,6 +107,8 @@ class Trainer:
     def warm_up(self, evaluation: bool = True) -> None:
         """Compile for every padded length before the first step, on a clock of its own; trains nothing.
 
+        On one GPU the steps are also recorded as graphs (`recorded.py`).
+
         Args:
             evaluation: compile what scores validation targets too.
         """
@@ -115,7 +119,14 @@ class Trainer:
         drawn = random_state()
         with interrupts_held_back(), self.clocks.run("compile"):
             self.model.train()
-            for batch in loaded(train, keys, self.device):
+            batches = list(loaded(train, keys, self.device))
+            batches.sort(key=lambda batch: -batch.num_padded_tokens)
+            if self.device.type == "cuda" and self.accelerator.num_processes == 1:
+                self._recorded = RecordedSteps(self.model)
+            for batch in batches:
+                if self._recorded is not None:
+                    self._recorded.record(batch)
+                    continue
                 self.accelerator.backward(self.model(batch).loss_sum)
                 self.prepared_optimizer.zero_grad(set_to_none=True)
             if evaluation and isinstance(validation, CompiledBatches):
@@ -223,9 +234,12 @@ class Trainer:
             with self.clocks.run("data", inside="train") if self._waits else nullcontext():
                 batch = next(stream)
             last = number == len(parts) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss_sum = self.model(batch).loss_sum * float(counts)
-                self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
+            weight = self.accelerator.num_processes / total
+            loss_sum = None if self._recorded is None else self._recorded.run(batch, weight)
+            if loss_sum is None:
+                with nullcontext() if last else self.accelerator.no_sync(self.model):
+                    loss_sum = self.model(batch).loss_sum * float(counts)
+                    self.accelerator.backward(loss_sum * weight)
             losses.append(loss_sum.detach().double())
             tokens += batch.num_tokens * counts
             padded += batch.num_padded_tokens * counts
@@ -235,7 +249,7 @@ class Trainer:
         if self._waits:
             self._read_losses()
         self.prepared_optimizer.step()
-        self.prepared_optimizer.zero_grad(set_to_none=True)
+        self.prepared_optimizer.zero_grad(set_to_none=self._recorded is None)
         progress.batch += 1
         progress.step += 1
         progress.targets += total

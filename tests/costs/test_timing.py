@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from repro.backbones.interval_blocks import BLOCK
 from repro.backbones.spec import BackboneSpec
 from repro.costs import timing
 from repro.costs.counted_models import SumModelCounter
@@ -16,6 +15,7 @@ from repro.costs.prompt_counts import sum_counts
 from repro.costs.timing import FullBatches, Plan, measure, method_of, shape_of, step_cost, write_timing
 from repro.experiments.tiers import gpu_tier, paper_tier, tier_named
 from repro.methods.method import BatchSizes
+from repro.methods.sum_batches import BUCKET_MULTIPLE
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
 from repro.records.measurements import read_measurement
@@ -82,9 +82,9 @@ def test_batches_are_as_full_as_rows_allow(workshop, k, length) -> None:
 
 @pytest.mark.parametrize("k", [1, 6])
 def test_on_cuda_every_batch_has_the_one_length(workshop, monkeypatch, k) -> None:
-    monkeypatch.setattr(FullBatches, "whole_blocks", lambda self, device: True)
+    monkeypatch.setattr(FullBatches, "has_few_lengths", lambda self, device: True)
     batches = full_batches(workshop, k, 1024)
-    batches.sizes = BatchSizes(text_multiple=BLOCK)
+    batches.sizes = BatchSizes(text_multiple=BUCKET_MULTIPLE)
     loaded = [batches.load(key, "cpu") for key in batches.epoch(0, 0)]
     assert {batch.num_padded_tokens for batch in loaded} == {1024}
     assert sum(batch.num_tokens for batch in loaded) > 0.75 * 1024 * len(loaded)
@@ -116,6 +116,15 @@ def test_mfu_is_the_closed_form_over_the_peak(workshop, monkeypatch) -> None:
     backbone = timing.load_backbone(tier.backbone)
     cost = step_cost(tier, method_of(4, 4), backbone, batches, keys)
     assert seen[0] * row["step_ms"] / 1e3 * PLAN.steps == pytest.approx(cost.train) and row["mfu"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stretches"), [([5, 3, 2, 1.99], 4), ([1, 1.02], 2), ([9, 8, 7, 6, 5, 4, 3, 2], 5)]
+)
+def test_stretches_go_on_until_two_take_the_same_time(seconds, stretches) -> None:
+    asked = iter(seconds)
+    timing.settle(lambda: next(asked), most=5)
+    assert len(seconds) - len(list(asked)) == stretches
 
 
 def test_known_shapes_take_the_place_of_weights() -> None:

@@ -1,4 +1,4 @@
-"""Batches for FlexAttention: few padded lengths, whole blocks, nothing lost."""
+"""Batches for the compiled path: few padded lengths, nothing lost."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 from prompt_cases import make_data, make_items
 
-from repro.backbones.interval_blocks import BLOCK
 from repro.data import TRAIN, VALIDATION
 from repro.methods.dti import dti_tuned
 from repro.methods.method import BatchSizes
 from repro.methods.sliding_window import sliding_window
-from repro.methods.sum_batches import EVALUATION_LENGTHS, NUM_LENGTHS, SumBatches, batches_of
+from repro.methods.sum_batches import BUCKET_MULTIPLE, EVALUATION_LENGTHS, NUM_LENGTHS, SumBatches, batches_of
 from repro.training.task import CompiledBatches
 
-SIZES = BatchSizes(max_tokens=600, text_multiple=BLOCK, sum_multiple=8)
+SIZES = BatchSizes(max_tokens=600, text_multiple=BUCKET_MULTIPLE, sum_multiple=8)
 
 
 @pytest.fixture(autouse=True)
 def as_on_cuda(monkeypatch) -> None:
-    monkeypatch.setattr(SumBatches, "whole_blocks", lambda self, device: True)
+    monkeypatch.setattr(SumBatches, "has_few_lengths", lambda self, device: True)
 
 
 def batches(method, split=TRAIN) -> SumBatches:
@@ -36,11 +35,11 @@ def test_lengths_are_few_whole_blocks_and_warmed_up(method, split) -> None:
     for key in chosen.epoch(0, 0) if split == TRAIN else chosen.in_order():
         for part in chosen.split(key):
             batch = chosen.load(part, "cpu")
-            assert batch.num_tokens <= batch.num_padded_tokens == len(batch.plan.flex.order)
+            assert batch.num_tokens <= batch.num_padded_tokens == len(batch.plan.intervals.order)
             lengths.add(batch.num_padded_tokens)
             targets += batch.target_row.tolist()
     assert len(lengths) <= (NUM_LENGTHS if split == TRAIN else EVALUATION_LENGTHS)
-    assert all(length % BLOCK == 0 for length in lengths)
+    assert all(length % BUCKET_MULTIPLE == 0 for length in lengths)
     warm = {chosen.load(part, "cpu").num_padded_tokens for part in chosen.warm_up("cpu")}
     assert warm == lengths
     assert sorted(targets) == sorted(np.unique(targets)) and len(targets) == chosen.num_targets
@@ -51,4 +50,4 @@ def test_a_batch_longer_than_every_bucket_is_still_whole() -> None:
     everything = np.arange(len(chosen.rows))
     batch = chosen.load(everything, "cpu")
     assert batch.num_targets == chosen.num_targets
-    assert batch.num_padded_tokens % BLOCK == 0
+    assert batch.num_padded_tokens % BUCKET_MULTIPLE == 0

@@ -1,6 +1,6 @@
-"""The fast forward pass (FlexAttention, merged order, fused projections) against query blocks, on the CPU.
+"""The fast forward pass (interval tables, merged order, fused projections) against query blocks, on the CPU.
 
-FlexAttention has no backward pass on a CPU; `tests/backbones/test_flex_on_gpu.py` compares gradients too.
+There attention itself is written out densely; `test_fast_decoder_on_gpu.py` runs the kernels.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import pytest
 import torch
 from test_attention import FIXES, FORMATS, N, assert_close, backbone_of, embeddings, make_case
 
-from repro.backbones import fast_decoder, interval_blocks
+from repro.backbones import fast_decoder, interval_tables
 from repro.backbones.decoder import Decoder
 from repro.backbones.fix_settings import Fixes, Reset
-from repro.backbones.interval_blocks import BLOCK, num_places
+from repro.backbones.interval_tables import num_places
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.errors import BackboneError
 from repro.prompts.packing import PackedBatch, pad_batch
@@ -24,30 +24,45 @@ from repro.prompts.settings import PromptSettings
 
 @pytest.fixture(autouse=True)
 def several_copies_of_the_instruction(monkeypatch) -> None:
-    monkeypatch.setattr(interval_blocks, "CHUNK", 9)
+    monkeypatch.setattr(interval_tables, "CHUNK", 9)
 
 
-def whole_blocks(settings: PromptSettings) -> PackedBatch:
+def padded(settings: PromptSettings) -> PackedBatch:
     batch = make_case(settings).pack(sum_multiple=4)
-    return pad_batch(batch, -num_places(batch) % BLOCK, 0)
+    return pad_batch(batch, -num_places(batch) % 32, 0)
 
 
-def both(family: str, settings: PromptSettings, fixes: Fixes) -> tuple[torch.Tensor, torch.Tensor, BatchPlan]:
-    backbone, batch = backbone_of(family), whole_blocks(settings)
+def as_planned(text: torch.Tensor, plan: BatchPlan) -> torch.Tensor:
+    """Embeddings of the plan's tokens, which end in padding."""
+    return torch.nn.functional.pad(text, (0, 0, 0, len(plan.tokens) - len(text)))
+
+
+def both(family: str, settings: PromptSettings, fixes: Fixes) -> tuple[list, list, BatchPlan]:
+    """Scores, then gradients of embeddings and weights, by query blocks and by the fast path."""
+    backbone, batch = backbone_of(family), padded(settings)
     group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
     decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
-    text, sums = (leaf.detach() for leaf in embeddings(backbone, batch))
-    with torch.no_grad():
-        plans = [plan_batch(batch, fixes, group, N, settings.k, flex=flex) for flex in (False, True)]
-        slow, fast = (decoder.forward_sums(text, sums, plan)[: batch.num_sums] for plan in plans)
-    return slow, fast, plans[1]
+    leaves = embeddings(backbone, batch)
+    used = [p for n, p in backbone.decoder.named_parameters() if "embed_tokens" not in n]
+    results = []
+    for intervals in (False, True):
+        plan = plan_batch(batch, fixes, group, N, settings.k, intervals=intervals)
+        out = decoder.forward_sums(as_planned(leaves[0], plan), leaves[1], plan)[: batch.num_sums]
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
+        results.append([out, *torch.autograd.grad((out * weights).sum(), [*leaves, *used])])
+    return results[0], results[1], plan
+
+
+def assert_same(fast: list, slow: list) -> None:
+    for ours, reference in zip(fast, slow, strict=True):
+        assert_close(ours, reference)
 
 
 @pytest.mark.parametrize("settings", FORMATS, ids=lambda s: f"{s.sum_layout}-{s.window}-{s.instruction}")
 @pytest.mark.parametrize("name", ["none", "alibi, rotated keys", "reset and alibi, plain keys"])
 def test_every_prompt_format_equals_query_blocks(settings, name) -> None:
     slow, fast, _ = both("llama", settings, FIXES[name])
-    assert_close(fast, slow)
+    assert_same(fast, slow)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma"])
@@ -60,7 +75,7 @@ def test_every_fix_and_family_equals_query_blocks(family, name) -> None:
             both(family, settings, FIXES[name])
         return
     slow, fast, _ = both(family, settings, FIXES[name])
-    assert_close(fast, slow)
+    assert_same(fast, slow)
 
 
 @pytest.mark.parametrize(
@@ -70,24 +85,24 @@ def test_every_fix_and_family_equals_query_blocks(family, name) -> None:
         (Fixes(), "inline-visible", True),
         (Fixes(reset=Reset()), "deferred", True),
         (Fixes(Reset(), "alibi-rotated-keys", 0.1), "deferred", True),
-        (Fixes(None, "alibi-rotated-keys", 0.1), "inline-positions", False),
+        (Fixes(None, "alibi-rotated-keys", 0.1), "inline-positions", True),
         (Fixes(None, "alibi-plain-keys", 0.1), "deferred", False),
         (Fixes(Reset(layers="all")), "deferred", False),
     ],
 )
 def test_sums_are_inside_of_the_kernel_wherever_they_can_be(fixes, layout, inside) -> None:
     settings = PromptSettings(n=N, k=4, sum_layout=layout)
-    assert both("llama", settings, fixes)[2].flex.sums_inside == inside
+    assert both("llama", settings, fixes)[2].intervals.sums_inside == inside
 
 
 def test_sliding_window_and_streaming_rows_of_a_token_window() -> None:
     for k in (1, 9):
         slow, fast, _ = both("llama", PromptSettings(n=N, k=k, window="tokens", window_tokens=1), Fixes())
-        assert_close(fast, slow)
+        assert_same(fast, slow)
 
 
 def test_a_layer_is_one_graph_for_all_layers_and_batches_of_a_length() -> None:
-    """What the compiler sees; its CPU kernels cannot run this attention, so the graph runs uncompiled."""
+    """What the compiler sees."""
     settings, fixes = PromptSettings(n=N, k=4), FIXES["reset and alibi, rotated keys"]
     backbone, graphs = backbone_of("llama"), []
 
@@ -103,28 +118,28 @@ def test_a_layer_is_one_graph_for_all_layers_and_batches_of_a_length() -> None:
     for chosen in (slice(None), slice(None, None, -1)):
         case = make_case(settings)
         batch = replace(case, chosen=case.chosen[chosen]).pack(sum_multiple=4)
-        batch = pad_batch(batch, BLOCK - num_places(batch), 0)
+        batch = pad_batch(batch, 160 - num_places(batch), 0)
         text, sums = (leaf.detach() for leaf in embeddings(backbone, batch))
         outputs = []
-        for flex in (False, True):
+        for intervals in (False, True):
             with torch.no_grad():
-                plan = plan_batch(batch, fixes, 3, N, settings.k, flex=flex)
-                outputs.append(decoder.forward_sums(text, sums, plan)[: batch.num_sums])
+                plan = plan_batch(batch, fixes, 3, N, settings.k, intervals=intervals)
+                outputs.append(decoder.forward_sums(as_planned(text, plan), sums, plan)[: batch.num_sums])
         assert_close(outputs[1], outputs[0])
     assert len(graphs) == 1
 
 
 def test_padding_changes_nothing() -> None:
     settings = PromptSettings(n=N, k=4)
-    batch, backbone = whole_blocks(settings), backbone_of("llama")
-    longer = pad_batch(batch, 2 * BLOCK - 3, 3)
+    batch, backbone = padded(settings), backbone_of("llama")
+    longer = pad_batch(batch, 61, 3)
     decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
     outputs = []
     for packed in (batch, longer, replace(longer, label=np.where(longer.label < 0, 1, longer.label))):
         text, sums = (leaf.detach() for leaf in embeddings(backbone, packed))
         sums = sums[:1].expand(len(packed.label), -1)
         with torch.no_grad():
-            plan = plan_batch(packed, Fixes(), 3, N, settings.k, flex=True)
-            outputs.append(decoder.forward_sums(text, sums, plan)[: batch.num_sums])
+            plan = plan_batch(packed, Fixes(), 3, N, settings.k, intervals=True)
+            outputs.append(decoder.forward_sums(as_planned(text, plan), sums, plan)[: batch.num_sums])
     assert_close(outputs[1], outputs[0])
     assert_close(outputs[2], outputs[0])

@@ -1,0 +1,101 @@
+"""The interval kernels on CUDA: against dense attention, and in the forward pass against query blocks."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prompt_cases import Case, cases
+from test_attention import FIXES, embeddings
+from test_fast_decoder import as_planned
+from test_interval_tables import of_length
+from tiny_backbones import tiny_backbone
+
+from repro.backbones import interval_tables
+from repro.backbones.decoder import Decoder
+from repro.backbones.interval_attention import dense_attention, interval_attention
+from repro.backbones.interval_tables import num_places
+from repro.backbones.plan import plan_batch
+from repro.prompts.packing import pad_batch
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+LENGTH = 256  # one padded length for what is compiled
+
+
+@functools.cache
+def backbone():
+    """Three query heads on one key-value head, head size 16: the smallest that the kernels take."""
+    sizes = {"num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 48, "head_dim": 16}
+    made = tiny_backbone("llama", num_hidden_layers=3, **sizes)
+    made.model.to("cuda")
+    return made
+
+
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-3))
+
+
+@pytest.mark.parametrize("layout", ["deferred", "inline-positions", "inline-visible"])
+@pytest.mark.parametrize("slope", [None, 0.02])
+@pytest.mark.parametrize("head_dim", [16, 64, 128])
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 999), k=st.sampled_from([1, 3, 40]), chunk=st.integers(130, 600))
+def test_kernels_equal_dense_attention(head_dim, slope, layout, seed, k, chunk) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interval_tables, "CHUNK", chunk)
+        tables = interval_tables.interval_tables(of_length(k, seed, sum_layout=layout), slope)
+    generator = torch.Generator("cuda").manual_seed(seed)
+    places, dtype = len(tables.order), torch.bfloat16 if head_dim > 16 else torch.float32
+    draw = {"generator": generator, "device": "cuda", "dtype": dtype}
+    leaves = [torch.randn(places, heads, head_dim, **draw).requires_grad_() for heads in (6, 2, 2)]
+    weights = torch.randn(places, 6, head_dim, **draw)
+    looked_up = [torch.from_numpy(table).cuda() for table in tables.tables]
+    arguments = (looked_up, tables.num_prefix, head_dim**-0.5)
+    out, lse = interval_attention(*leaves, *arguments)
+    grads = torch.autograd.grad(out, leaves, weights)
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    reference, reference_lse = dense_attention(*exact, *arguments)
+    expected = torch.autograd.grad(reference, exact, weights.double())
+    assert difference(lse, reference_lse) < 2e-3
+    for ours, theirs in zip([out, *grads], [reference, *expected], strict=True):
+        assert difference(ours, theirs) < 5e-3
+    again = torch.autograd.grad(interval_attention(*leaves, *arguments)[0], leaves, weights)
+    assert all(torch.equal(a, b) for a, b in zip(grads, again, strict=True)), "same bits every time"
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", FIXES)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(case=cases())
+def test_values_and_gradients_equal_query_blocks(name: str, compiled: bool, case: Case) -> None:
+    case = replace(case, chosen=case.chosen[:4])
+    packed = case.pack(sum_multiple=8)
+    if num_places(packed) > LENGTH:
+        return
+    batch, fixes = pad_batch(packed, LENGTH - num_places(packed), 0), FIXES[name]
+    made, results = backbone(), []
+    decoder = Decoder(made.layers, made.decoder.rotary_emb, made.decoder.norm)
+    if compiled:
+        decoder.fast = compiled_layers(name)
+    for intervals in (False, True):
+        made.model.to("cpu")
+        text, sums = embeddings(made, batch)
+        made.model.to("cuda")
+        leaves = [leaf.detach().cuda().requires_grad_() for leaf in (text, sums)]
+        plan = plan_batch(batch, fixes, 3, case.settings.n, case.settings.k, "cuda", intervals)
+        out = decoder.forward_sums(as_planned(leaves[0], plan), leaves[1], plan)[: batch.num_sums]
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).cuda()
+        used = [p for n, p in made.decoder.named_parameters() if "embed_tokens" not in n]
+        results.append([out, *torch.autograd.grad((out * weights).sum(), [*leaves, *used])])
+    for ours, reference in zip(results[1], results[0], strict=True):
+        assert difference(ours, reference) < 3e-3
+
+
+@functools.cache
+def compiled_layers(name: str):
+    made = backbone()
+    return Decoder(made.layers, made.decoder.rotary_emb, made.decoder.norm, compiled=True).fast
