@@ -28,7 +28,7 @@ def batches(method, split=TRAIN) -> SumBatches:
 
 @pytest.mark.parametrize("method", [sliding_window(6), dti_tuned(6, 5), dti_tuned(6, 40)])
 @pytest.mark.parametrize("split", [TRAIN, VALIDATION])
-def test_lengths_are_few_whole_blocks_and_warmed_up(method, split) -> None:
+def test_lengths_are_few_and_warmed_up(method, split) -> None:
     chosen = batches(method, split)
     assert isinstance(chosen, CompiledBatches)
     lengths, targets = set(), []

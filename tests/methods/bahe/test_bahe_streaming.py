@@ -9,12 +9,11 @@ import pytest
 import torch
 from bahe_cases import N, backbone, behaviours, data, own_states, table, vectors_for, with_labels
 
-from repro.backbones.interval_blocks import BLOCK
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData
 from repro.methods.bahe.settings import BaheMethod, dti_bahe
 from repro.methods.bahe.streaming import StreamingBaheModel, StreamingBatches, streaming_batches
 from repro.methods.method import BatchSizes
-from repro.methods.sum_batches import SumBatches
+from repro.methods.sum_batches import BUCKET_MULTIPLE, SumBatches
 from repro.prompts.rows import build_rows
 
 TOLERANCE = 1e-5
@@ -152,13 +151,13 @@ def test_without_a_table_it_gives_the_same_scores(lower) -> None:
 
 
 def test_the_kernel_of_gpus_gives_the_same_scores(monkeypatch) -> None:
-    """FlexAttention's forward pass runs on a CPU too: rows without instruction, in whole blocks."""
-    method, sizes = replace(dti_bahe(N, 5), layer_cut=0.25), BatchSizes(10**6, BLOCK, 8)
+    """Attention by the kernels' tables, which runs on a CPU too: rows without instruction."""
+    method, sizes = replace(dti_bahe(N, 5), layer_cut=0.25), BatchSizes(10**6, BUCKET_MULTIPLE, 8)
     model = model_of(method)
     plain = scores(model, make(method, sizes=sizes))
-    monkeypatch.setattr(SumBatches, "whole_blocks", lambda self, device: True)
+    monkeypatch.setattr(SumBatches, "has_few_lengths", lambda self, device: True)
     found = make(method, sizes=sizes)
-    assert found.load(found.in_order()[0], "cpu").plan.flex is not None
+    assert found.load(found.in_order()[0], "cpu").plan.intervals is not None
     fast = scores(model, found)
     assert plain.keys() == fast.keys()
     assert all(plain[row] == pytest.approx(fast[row], abs=TOLERANCE) for row in plain)
