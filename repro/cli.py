@@ -22,7 +22,7 @@ error_console = Console(file=sys.stderr, highlight=False)
 app.command()(training.table1)
 app.command()(training.figure2)
 app.command()(training.baselines)
-app.command()(training.bahe)
+app.command()(bahe_commands.bahe)
 app.command("bahe-ablation")(bahe_commands.bahe_ablation)
 app.command("bahe-open")(bahe_commands.bahe_open)
 

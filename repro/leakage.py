@@ -29,14 +29,16 @@ from repro.evaluation.intervals import Interval, draw_metric, interval
 from repro.experiments.leakage import LeakageRun
 from repro.methods.bahe.settings import BaheMethod
 from repro.pipeline import LoadedData, Workshop
-from repro.records.environment import environment
-from repro.records.measurements import write_measurement
+from repro.records.environment import device_slug
+from repro.records.growing import GrowingMeasurement
 from repro.training.loop import Trainer
 from repro.training.scoring import score_targets
 from repro.training.seeds import seed_everything
 
+Row = dict[str, Any]
 
-def measure_leakage(workshop: Workshop, run: LeakageRun) -> dict[str, Any]:
+
+def measure_leakage(workshop: Workshop, run: LeakageRun) -> Row:
     """Train on planted data and score held-out users in both formats: a `measurements.LeakageRow`."""
     config, planted = run.config, run.planted
     data = planted_data(planted)
@@ -52,24 +54,15 @@ def measure_leakage(workshop: Workshop, run: LeakageRun) -> dict[str, Any]:
         row, score = score_targets(model, batches, trainer.accelerator)
         found[name] = interval(draw_metric(task.label[row], [score], task.group[row]))
     trainer.accelerator.free_memory()
-    method, resolved = config.method, config.resolved()
+    method = config.method
     num_layers = workshop.backbone(config.with_backbone, config.seed).num_layers
     alone = method.num_lower(num_layers) if isinstance(method, BaheMethod) else 0
-    return {
-        "device": workshop.device_name,
-        "backbone": config.tier.backbone.title,
-        "method": method.name,
-        "layer_cut": method.layer_cut if isinstance(method, BaheMethod) else None,
+    return settings_of(run, workshop.device_name) | {
         "layers": num_layers - alone,
-        "n": resolved["n"],
-        "k": resolved["k"],
-        "distance": planted.distance,
-        "seed": config.seed,
         "train_targets": task.train.num_targets,
         "test_targets": streaming.num_targets,
         "test_users": len(np.unique(task.group[data.targets(TEST)])),
         "train_loss": train_loss,
-        "best_auc": planted_auc(planted.settings, planted.distance),
         "streaming_auc": found["streaming"].mean,
         "streaming_low": found["streaming"].low,
         "streaming_high": found["streaming"].high,
@@ -77,9 +70,44 @@ def measure_leakage(workshop: Workshop, run: LeakageRun) -> dict[str, Any]:
     }
 
 
-def write_leakage(root: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write the rows, with the versions they were made with, to `root`/leakage/streaming.json."""
-    return write_measurement(root, "leakage", "streaming", environment(), rows)
+def leakage_file(root: Path, device: str, runs: Sequence[LeakageRun]) -> GrowingMeasurement:
+    """<root>/leakage/streaming-<device>.json with the rows of these runs, of any seed, that it has already.
+
+    Rows tell settings apart by the columns of `settings_of`: a change to what else `leakage_runs` declares
+    (training settings, amount of data) calls for removing the file.
+    """
+    declared = [settings_of(run, device) | {"seed": None} for run in runs]
+
+    def stays(row: Row, rows: Sequence[Row]) -> bool:
+        return any(_matches(row | {"seed": None}, settings) for settings in declared)
+
+    return GrowingMeasurement(root, "leakage", f"streaming-{device_slug(device)}", stays)
+
+
+def settings_of(run: LeakageRun, device: str) -> Row:
+    """The columns that a run's row has before anything is measured."""
+    config, resolved = run.config, run.config.resolved()
+    return {
+        "device": device,
+        "backbone": config.tier.backbone.title,
+        "method": config.method.name,
+        "layer_cut": config.method.layer_cut if isinstance(config.method, BaheMethod) else None,
+        "n": resolved["n"],
+        "k": resolved["k"],
+        "distance": run.planted.distance,
+        "seed": config.seed,
+        "best_auc": planted_auc(run.planted.settings, run.planted.distance),
+    }
+
+
+def is_measured(run: LeakageRun, device: str, rows: Sequence[Row]) -> bool:
+    """Whether one of the rows is this run's."""
+    settings = settings_of(run, device)
+    return any(_matches(row, settings) for row in rows)
+
+
+def _matches(row: Row, settings: Row) -> bool:
+    return all(row[key] == value for key, value in settings.items())
 
 
 def _loaded(data: PreparedData) -> LoadedData:

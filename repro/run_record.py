@@ -62,7 +62,7 @@ def record_of(
             "data_s": seconds.get("data", 0.0) if trained else None,
             "epochs": len(progress.history),
             "best_epoch": int(best["epoch"]) if best else None,
-            **({} if task.table_build_s is None else {"table_build_s": task.table_build_s}),
+            **({} if task.behaviours_encoded is None else {"table_build_s": task.table_build_s}),
         },
         "memory": {"peak_gib": peak_gib(trainer.device)},
         "device": {"name": device, "count": trainer.accelerator.num_processes},

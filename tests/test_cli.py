@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,11 +17,13 @@ from rich.console import Console
 from baselines.rates import Rates
 from repro import cli, leakage, paths
 from repro.commands import output
-from repro.experiments.leakage import leakage_runs
+from repro.experiments.leakage import LeakageRun, leakage_runs
 from repro.experiments.tiers import TIERS
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
 from repro.records import publish as publish_module
+from repro.records.environment import device_name
+from repro.records.measurements import read_measurement
 from repro.training.checkpoint import CheckpointFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,19 +97,56 @@ def test_the_page_is_rendered_after_each_row(command, monkeypatch) -> None:
     assert done == [step for method in methods for step in (method, page)]
 
 
-def test_open_questions_are_trained_first_and_leakage_is_measured_last(command, monkeypatch) -> None:
+def leakage_row(run: LeakageRun) -> dict[str, Any]:
+    counts = dict.fromkeys(("layers", "train_targets", "test_targets", "test_users"), 1)
+    names = ("train_loss", "streaming_auc", "streaming_low", "streaming_high", "window_auc")
+    return leakage.settings_of(run, device_name()) | counts | dict.fromkeys(names, 0.5)
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[int]:
+    """Seeds of leakage rows, as they are "measured" on this processor."""
+    done: list[int] = []
+
+    def measure(workshop: Workshop, run: LeakageRun) -> dict[str, Any]:
+        done.append(run.config.seed)
+        return leakage_row(run)
+
+    monkeypatch.setattr(Workshop, "device_name", property(lambda self: device_name()))
+    monkeypatch.setattr(leakage, "measure_leakage", measure)
+    return done
+
+
+def test_open_questions_are_trained_first_and_leakage_is_measured_last(
+    command, monkeypatch, own_folders, measured
+) -> None:
     done: list[str] = []
     monkeypatch.setattr(Workshop, "run", lambda self, config: done.append(config.method.name))
-    monkeypatch.setattr(leakage, "measure_leakage", lambda workshop, run: done.append("measured"))
-    monkeypatch.setattr(leakage, "write_leakage", lambda root, rows: root / f"{len(rows)} rows")
-    monkeypatch.setattr(output, "render", lambda *pages, **options: done.append(f"render {' '.join(pages)}"))
+    monkeypatch.setattr(
+        output, "render", lambda *pages, **options: done.append(f"render, {len(measured)} measured")
+    )
     code, out, err = command("bahe-open", *TABLE1[1:], "--rows", "cut-1-6,leakage")
     assert code == 0, err
-    trained = [step for step in done[: done.index("measured")] if step != "render bahe_open"]
+    trained = [step for step in done if not step.startswith("render")]
     assert trained == ["rates", "rates-4", "constant", "user-rate", "item-rate", "bahe"]
-    measured = len(leakage_runs(1))
-    assert done[-2 * measured :] == ["measured", "render bahe_open"] * measured
-    assert f"{measured} rows" in out
+    number = len(leakage_runs(1))
+    renders = [f"render, {each} measured" for each in (*range(1, number + 1), number)]
+    assert done[-number - 1 :] == renders, "the page is rendered after each row, and in the end"
+    (path,) = (own_folders / "runs" / "leakage").glob("streaming-*.json")
+    assert str(path) in out and len(read_measurement(path).rows) == number
+
+
+def test_leakage_rows_that_are_there_are_not_measured_again(command, own_folders, measured) -> None:
+    number = len(leakage_runs(1))
+    assert command("bahe-open", "--rows", "leakage")[0] == 0
+    code, out, err = command("bahe-open", "--rows", "leakage", "--seeds", "2")
+    assert code == 0 and f"{number} of {2 * number} rows are there already" in out, err
+    assert measured == [0] * number + [1] * number
+    shutil.move(own_folders / "runs" / "leakage", own_folders / "results" / "leakage")
+    assert command("bahe-open", "--rows", "leakage")[0] == 0
+    assert len(measured) == 2 * number, "committed rows count"
+    assert not (own_folders / "runs" / "leakage").exists()
+    assert "DTI over BAHE, 75 %" in (own_folders / "reports" / "bahe_open.md").read_text()
 
 
 def test_bahe_trains_its_rows_and_renders_its_page(command, own_folders) -> None:
@@ -181,6 +221,10 @@ WRONG = {
     "no seeds of the baselines": (("baselines", *TABLE1[1:], "--seeds", "0"), ("at least 1",)),
     "ablation": (("bahe-ablation", *TABLE1[1:], "--rows", "cut-1-6"), ("no-cache", "mean-pooling")),
     "open question": (("bahe-open", *TABLE1[1:], "--rows", "no-cache"), ("cuts", "leakage")),
+    "a tier of the leakage": (
+        ("bahe-open", "--rows", "leakage", "--tier", "gpu"),
+        ("--tier", "of their own"),
+    ),
     "no seeds of the leakage": (("bahe-open", "--rows", "leakage", "--seeds", "0"), ("at least 1",)),
     "no folder": (("table1", "--tier", "test", "--dataset", "ml-1m"), ("ml-1m", "--data-dir")),
     "empty folder": (

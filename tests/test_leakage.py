@@ -7,10 +7,14 @@ from dataclasses import replace
 import pytest
 
 from repro.experiments.leakage import DISTANCES, LAYER_CUTS, K, LeakageRun, N, leakage_runs
-from repro.leakage import measure_leakage, write_leakage
+from repro.leakage import is_measured, leakage_file, measure_leakage, settings_of
 from repro.pipeline import Workshop
 from repro.records.measurements import read_measurement
 from repro.records.store import RunStore
+
+MEASURED = dict.fromkeys(("layers", "train_targets", "test_targets", "test_users"), 1) | dict.fromkeys(
+    ("train_loss", "streaming_auc", "streaming_low", "streaming_high", "window_auc"), 0.5
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +49,26 @@ def test_two_upper_layers_leak_what_one_cannot(workshop, tmp_path) -> None:
     assert tight["layers"] == 1 and tight["streaming_low"] < 0.5 < tight["streaming_high"]
     # One layer reads the window alone: the two formats are the same computation.
     assert tight["streaming_auc"] == pytest.approx(tight["window_auc"], abs=1e-3)
-    path = write_leakage(tmp_path, [control, leaking, tight])
-    assert path == tmp_path / "leakage" / "streaming.json"
-    assert read_measurement(path).rows == [control, leaking, tight]
+    file = leakage_file(tmp_path, workshop.device_name, leakage_runs(1))
+    file.put([control, leaking])
+    file.put([tight])
+    again = leakage_file(tmp_path, workshop.device_name, leakage_runs(3))
+    assert again.rows == [control, leaking, tight] == read_measurement(file.finish()).rows
+    known = [run for run in leakage_runs(3) if is_measured(run, workshop.device_name, again.rows)]
+    places = [(run.config.method.layer_cut, run.planted.distance, run.config.seed) for run in known]
+    assert places == [(0.5, N + 1, 0), (0.75, N, 0), (0.75, N + 1, 0)]
+
+
+def test_a_file_is_of_one_device_and_of_declared_settings(tmp_path) -> None:
+    runs = leakage_runs(1)
+    old = replace(runs[0], planted=replace(runs[0].planted, distance=30))
+    rows = [settings_of(run, "Some CPU, 2 cores") | MEASURED for run in (old, *runs)]
+    written = leakage_file(tmp_path, "Some CPU, 2 cores", [old, *runs])
+    written.put(rows)
+    assert written.path == tmp_path / "leakage" / "streaming-some-cpu-2-cores.json"
+    assert leakage_file(tmp_path, "Another GPU", runs).rows == []
+    assert leakage_file(tmp_path, "Some CPU, 2 cores", runs).rows == rows[1:]
+    assert leakage_file(tmp_path, "Some CPU, 2 cores", runs[1:]).rows == rows[2:]
 
 
 def test_dti_is_measured_on_the_same_data(workshop) -> None:

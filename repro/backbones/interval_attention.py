@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repro.backbones.interval_tables import CHUNK
+
 LOG2_E = math.log2(math.e)
 SPLITS = 8  # parts of the queries that see a copy of the instruction, in the pass for its gradient
 
@@ -66,6 +68,7 @@ def interval_attention(
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     lse = torch.empty(query.shape[1], len(query), dtype=torch.float32, device=query.device)
     rows, columns, warps, stages = tiles(query.shape[2])["forward"]
+    assert rows <= CHUNK // 8, "no tile stands across three copies of the instruction"
     interval_kernel.forward[(query.shape[1], -(-len(query) // rows))](
         **_launch(query, key, value, tables, num_prefix),
         **{"out_ptr": out, "lse_ptr": lse, "scale": scale * LOG2_E},

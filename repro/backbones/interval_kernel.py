@@ -1,4 +1,4 @@
-"""Triton kernels of attention over intervals of keys: forward, and backward by queries and by keys.
+"""Triton kernels of attention over intervals of keys, forward and backward.
 
 The query at place p sees the keys j whose `seen_as` lies in [lo, hi), its own key, and the keys of its copy
 of the instruction, [copy, copy + P), that stand before it. lo and hi never fall from one query to the next,
@@ -6,8 +6,8 @@ so a tile of queries reads one run of keys, and a tile of keys is read by one ru
 they begin: the other side's tiles are not aligned. A program has one loop (over the copy, then the run): runs
 are short, and starting a loop costs as much as some turns of it. So every tile is masked.
 
-The backward pass computes scores twice (once by queries, once by keys) and adds nothing atomically: the same
-batch gives the same gradient to the last bit.
+The backward pass computes scores twice (once by queries, once by keys; the keys of a copy, which all queries
+see, have kernels of their own) and adds nothing atomically: a batch always gives the same gradient.
 
 N places, H query heads, K = H / G key-value heads, D head size. Imported on CUDA only.
 """
@@ -112,8 +112,7 @@ def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, see
             key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
             s += slope[:, None] * (key_position[None, :] - position[:, None])
         seen = _in(seen_as[None, :], since[:, None], span[:, None]) | (key[None, :] == own[:, None])
-        s = tl.where(seen, s,
-        NEVER)  # after the scale: one fused with the difference would round it to infinity
+        s = tl.where(seen, s, NEVER)  # after the scale: fused, it would round to infinity
         higher = tl.maximum(peak, tl.max(s, 1))
         p = tl.exp2(s - higher[:, None])
         shrink = tl.exp2(peak - higher)

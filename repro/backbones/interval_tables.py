@@ -80,7 +80,10 @@ def copy_gaps(batch: PackedBatch) -> np.ndarray:
     change = np.bincount(first, minlength=num_text + 2) - np.bincount(stop, minlength=num_text + 2)
     free = np.flatnonzero(np.cumsum(change)[: num_text + 1] == 0)
     free = free[(free >= CHUNK) & (free < batch.num_text)]
-    return free[np.unique(free // CHUNK, return_index=True)[1]]
+    gaps = free[np.unique(free // CHUNK, return_index=True)[1]]
+    # A gap late in one chunk and one early in the next: the kernels want copies further apart than a tile.
+    near = np.flatnonzero(np.diff(gaps) < CHUNK // 8) + 1
+    return np.delete(gaps, near)
 
 
 def num_places(batch: PackedBatch) -> int:

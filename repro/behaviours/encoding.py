@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from repro.backbones.decoder import check_layers
 from repro.backbones.dense_layers import DenseLayers
 from repro.backbones.loading import Backbone
+from repro.behaviours.pooling import POOLINGS, pooled
 from repro.errors import ConfigError, DataError
 from repro.prompts.templates import Template
 
-POOLINGS = ("last", "mean")
 PRECISIONS = ("fp32", "bf16")
 LENGTH_MULTIPLE = 16
 NUMERICS = 1  # raise when the same weights and texts would give other vectors
@@ -145,7 +145,4 @@ class BehaviourEncoder:
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with _without_adapters(self._layers.layers), autocast:
             hidden = self._layers(self._embed(ids_BL)).float()
-        if self.pooling == "last":
-            return hidden[torch.arange(len(hidden), device=self.device), counts_B - 1]
-        real = torch.arange(hidden.shape[1], device=self.device) < counts_B[:, None]
-        return (hidden * real[..., None]).sum(1) / counts_B[:, None]
+        return pooled(hidden, counts_B, self.pooling)

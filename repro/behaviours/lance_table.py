@@ -6,6 +6,7 @@ A folder holds::
     vectors.f32   the vectors alone, row by row, memory-mapped by readers; grows when they are asked for
     vectors.json  how many rows are in it, and of which data files of Lance's
     lock          held by whoever writes
+    fillings.json what each filling cost, if written by `methods/bahe/filled_table.py`
 
 Lance writes the data of an update first and then one small manifest, which is renamed into place: a process
 that is killed anywhere before leaves the table at its last version, with at most some files that nothing

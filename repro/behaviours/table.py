@@ -199,6 +199,13 @@ def other_fingerprint(where: object, found: str, expected: str) -> TableError:
     )
 
 
+def not_filled(missing: Sequence[str], asked: int) -> TableError:
+    """The error for behaviours that a table lacks. missing: their texts; asked: how many were looked up."""
+    what = f"{len(missing)} of {asked} behaviours are missing, {missing[0]!r} first"
+    fix = "fill the table first, or give `look_up` an encoder"
+    return TableError("behaviour table", what, "every behaviour that is asked for", fix)
+
+
 def look_up(
     table: BehaviourTable,
     behaviours: Behaviours,
@@ -223,9 +230,7 @@ def look_up(
     vectors[found] = table.vectors().numpy()[row[found]]
     if len(missing):
         if encoder is None:
-            what = f"{len(missing)} of {len(distinct)} behaviours are missing, {texts[missing[0]]!r} first"
-            fix = "fill the table first, or allow encoding on the fly"
-            raise TableError("behaviour table", what, "every behaviour that is asked for", fix)
+            raise not_filled([texts[each] for each in missing], len(distinct))
         check_encoder(table, behaviours, encoder)
         vectors[missing] = encoder.encode(behaviours.tokens_of(distinct[missing]))
     return vectors[place]

@@ -1,4 +1,4 @@
-"""Commands for BAHE's ablations and for the questions that its paper leaves open."""
+"""Commands for BAHE: its quality page, its ablations and the questions that its paper leaves open."""
 
 from __future__ import annotations
 
@@ -16,6 +16,23 @@ from repro.commands.options import (
     TierOption,
 )
 from repro.commands.training import check_seeds, train
+from repro.errors import ConfigError
+
+
+def bahe(
+    tier: TierOption = None,
+    dataset: DatasetOption = None,
+    protocol: ProtocolOption = None,
+    data_dir: DataDirOption = None,
+    rows: RowsOption = None,
+    seeds: SeedsOption = None,
+    publish: PublishOption = False,
+) -> None:
+    """Train and test BAHE, LLM-CTR and DTI over BAHE beside SW, DTI and DIN on the same targets."""
+    from repro.experiments.bahe import bahe_runs
+    from repro.experiments.floor import with_floor
+
+    train(("bahe",), with_floor(bahe_runs), tier, dataset, protocol, data_dir, rows, seeds, publish)
 
 
 def bahe_ablation(
@@ -44,7 +61,10 @@ def bahe_open(
     seeds: SeedsOption = None,
     publish: PublishOption = False,
 ) -> None:
-    """Layer cuts, tables that age, and leakage of DTI over BAHE (rows `cuts`, `stale`, `leakage`)."""
+    """Layer cuts, tables that age, and leakage of DTI over BAHE (rows `cuts`, `stale`, `leakage`).
+
+    `leakage` is the same at every tier, on data of its own: alone, it takes --seeds and --publish only.
+    """
     from repro.experiments.bahe_open import LEAKAGE, open_rows, open_runs
     from repro.experiments.floor import with_floor
 
@@ -53,21 +73,44 @@ def bahe_open(
     if set(names) != {LEAKAGE}:
         runs_of = with_floor(open_runs)
         train(("bahe_open",), runs_of, tier, dataset, protocol, data_dir, rows, seeds, publish)
-    if LEAKAGE not in names:
-        return
+    else:
+        _refuse({"tier": tier, "dataset": dataset, "protocol": protocol, "data-dir": data_dir})
+    if LEAKAGE in names:
+        _measure_leakage(seeds or 1, publish)
+
+
+def _refuse(options: dict[str, object]) -> None:
+    """Refuse options that the leakage rows have no use for."""
+    for name, value in options.items():
+        if value is not None:
+            where = f"--rows leakage, --{name}"
+            expected = "nothing: these rows have planted data and a small model of their own"
+            raise ConfigError(where, repr(str(value)), expected, f"leave --{name} out")
+
+
+def _measure_leakage(seeds: int, publish: bool) -> None:
+    """Measure what neither the file nor, without `publish`, the committed one has; render after each row."""
     if publish:
         output.require_clean_tree()
 
     from repro.experiments.leakage import leakage_runs
-    from repro.leakage import measure_leakage, write_leakage
+    from repro.leakage import is_measured, leakage_file, measure_leakage
     from repro.pipeline import Workshop, is_first_process
 
-    workshop, measured = Workshop(), []
-    root = paths.results_dir() if publish else paths.runs_dir()
-    for run in leakage_runs(seeds or 1):
-        measured.append(measure_leakage(workshop, run))
-        if is_first_process():
-            path = write_leakage(root, measured)
-            output.render("bahe_open", own=not publish)
+    workshop, runs = Workshop(), leakage_runs(seeds)
+    device = workshop.device_name
+    committed = leakage_file(paths.results_dir(), device, runs)
+    file = committed if publish else leakage_file(paths.runs_dir(), device, runs)
+    missing = [run for run in runs if not is_measured(run, device, file.rows + committed.rows)]
     if is_first_process():
-        typer.echo(f"wrote {path}")
+        typer.echo(f"leakage: {len(runs) - len(missing)} of {len(runs)} rows are there already")
+    for run in missing:
+        row = measure_leakage(workshop, run)
+        if is_first_process():
+            file.put([row])
+            output.render("bahe_open", own=not publish)
+    if not is_first_process():
+        return
+    path = file.finish()
+    output.render("bahe_open", own=not publish)
+    typer.echo(f"wrote {path}" if missing else f"rendered: {paths.reports_dir() / 'bahe_open.md'}")

@@ -55,11 +55,12 @@ def build_table(
         chosen.training.precision,
         template=behaviours.template,
     )
-    table, seconds = filled_table(tables, behaviours, encoder)
+    table, behaviour_s = filled_table(tables, behaviours, encoder)
+    cost = "unknown" if behaviour_s is None else f"{behaviour_s * len(behaviours):.1f} s"
     if processes().is_main_process:
         typer.echo(
             f"{len(behaviours):,} behaviours of {dataset} are in {tables}, table {encoder.fingerprint[:12]} "
-            f"of {len(table):,}; {seconds:.1f} s of filling in all"
+            f"of {len(table):,}; cost of encoding them on this device: {cost}"
         )
 
 

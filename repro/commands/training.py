@@ -75,22 +75,6 @@ def baselines(
     train(("baselines", "table1"), baseline_runs, *request)
 
 
-def bahe(
-    tier: TierOption = None,
-    dataset: DatasetOption = None,
-    protocol: ProtocolOption = None,
-    data_dir: DataDirOption = None,
-    rows: RowsOption = None,
-    seeds: SeedsOption = None,
-    publish: PublishOption = False,
-) -> None:
-    """Train and test BAHE, LLM-CTR and DTI over BAHE beside SW, DTI and DIN on the same targets."""
-    from repro.experiments.bahe import bahe_runs
-    from repro.experiments.floor import with_floor
-
-    train(("bahe",), with_floor(bahe_runs), tier, dataset, protocol, data_dir, rows, seeds, publish)
-
-
 def table3(
     tier: TierOption = None,
     dataset: DatasetOption = None,

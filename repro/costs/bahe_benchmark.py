@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import gc
 import math
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ from repro.methods.bahe.llm_ctr import LlmCtrModel
 from repro.methods.bahe.model import BaheModel
 from repro.methods.bahe.settings import bahe, llm_ctr
 from repro.methods.bahe.vectors import TableVectors
-from repro.records.environment import device_name, environment
-from repro.records.measurements import read_measurement, write_measurement
+from repro.records.environment import device_name, device_slug
+from repro.records.growing import GrowingMeasurement
 from repro.training.clocks import synchronise
 from repro.training.prefetch import loaded
 
@@ -161,7 +161,7 @@ def _measured(
         "train_flops_per_sample": flops,
         "table_build_s": build_s,
         "table_behaviours": None if table is None else len(table),
-        "dtype": f"{spec.dtype} weights" + (", bf16 autocast" if plan.training.precision == "bf16" else ""),
+        "dtype": _dtype(plan, spec),
         "compile": plan.compiled,
         "behaviour_tokens": size,
         "behaviours": behaviours,
@@ -245,30 +245,40 @@ def _release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def run_benchmark(plan: Plan, tier: str, root: Path, say: Callable[[str], None], keep: bool) -> list[Path]:
+def run_benchmark(plan: Plan, tier: str, root: Path, say: Callable[[str], None]) -> list[Path]:
     """Measure and write <root>/bahe/efficiency-<tier>-<shape>-<device>.json, after every length.
 
-    Args:
-        keep: rows of lengths that the plan does not have stay in a file of the same environment.
+    Rows of an earlier run with the same settings in the same environment stay until they are measured again;
+    an earlier file with any others stays until everything is measured (`GrowingMeasurement`).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device_slug = re.sub(r"[^a-z0-9]+", "-", device_name(str(device)).lower()).strip("-")
     written = []
     for spec in plan.backbones:
-        name = f"efficiency-{tier}-{spec.name.removeprefix(RANDOM_PREFIX)}-{device_slug}"
-        rows = _kept(root / "bahe" / f"{name}.json", plan) if keep else []
+        shape = spec.name.removeprefix(RANDOM_PREFIX)
+        name = f"efficiency-{tier}-{shape}-{device_slug(device_name(str(device)))}"
+        file = GrowingMeasurement(root, "bahe", name, partial(_agrees, plan, spec, device))
         for found in measure(plan, spec, device, say):
-            rows += found
-            path = write_measurement(root, "bahe", name, environment(), rows)
-        written.append(path)
+            file.put(found, partial(_same_length, found[0]))
+        written.append(file.finish())
     return written
 
 
-def _kept(path: Path, plan: Plan) -> list[Row]:
-    """Rows of other lengths from an earlier run in the same environment."""
-    if not path.is_file():
-        return []
-    earlier = read_measurement(path)
-    if earlier.environment != environment():
-        return []
-    return [row for row in earlier.rows if row["text_tokens"] not in plan.text_tokens]
+def _agrees(plan: Plan, spec: BackboneSpec, device: torch.device, row: Row, rows: Sequence[Row]) -> bool:
+    """Whether an earlier row may stand beside rows of this plan.
+
+    Whether steps were to be captured is read from all rows: one that fills the device never is.
+    """
+    sizes = {plan.behaviour_tokens, *(plan.other_sizes if row["method"] == BAHE else ())}
+    captured = any(each.get("cuda_graph") for each in rows)
+    settings = (row["device"], row["batch"], row.get("dtype"), row.get("compile"), captured)
+    graphs = plan.graphs and device.type == "cuda"
+    now = (device_name(str(device)), plan.batch, _dtype(plan, spec), plan.compiled, graphs)
+    return settings == now and row.get("behaviour_tokens") in sizes
+
+
+def _same_length(new: Row, row: Row) -> bool:
+    return (row["method"], row["text_tokens"]) == (new["method"], new["text_tokens"])
+
+
+def _dtype(plan: Plan, spec: BackboneSpec) -> str:
+    return f"{spec.dtype} weights" + (", bf16 autocast" if plan.training.precision == "bf16" else "")

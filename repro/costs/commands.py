@@ -48,7 +48,9 @@ def bahe_efficiency(
     shapes: Annotated[str | None, typer.Option(help="Comma-separated; default: the tier's.")] = None,
     lengths: Annotated[
         str | None,
-        typer.Option(help="Text tokens, comma-separated; other lengths of an earlier run are kept."),
+        typer.Option(
+            help="Text tokens, by commas; other lengths measured before with these settings are kept."
+        ),
     ] = None,
     behaviour_tokens: Annotated[int | None, typer.Option(help="Of a behaviour; default: several.")] = None,
     graphs: Annotated[
@@ -63,7 +65,7 @@ def bahe_efficiency(
     root = _root(publish)
     from repro.costs.bahe_benchmark import run_benchmark
 
-    for path in run_benchmark(plan, name, root, typer.echo, keep=lengths is not None):
+    for path in run_benchmark(plan, name, root, typer.echo):
         typer.echo(f"wrote {path}")
     _render("bahe_efficiency", own=not publish)
 

@@ -37,7 +37,7 @@ class PromptCounts:
         raw: tokens of the bare item texts in the prompts. templated: with the words around them, answers,
             one instruction per prompt and the [SUM]s: the prompts as they read.
         padded: what is processed (instruction once per forward pass) with text and [SUM]s rounded up to the
-            tier's multiples. bucketed: rounded up to one of a few lengths, as on CUDA.
+            batches' multiples. bucketed: rounded up to one of a few lengths, as on CUDA.
         longest: text tokens of the longest prompt with its instruction, and [SUM].
         computed_pairs: pairs that the banded attention computes per target and layer, in a sample.
     """

@@ -17,12 +17,17 @@ from repro.costs.id_models import id_rows
 from repro.costs.prompt_counts import PromptCounts, count_prompts
 from repro.data import TRAIN, PreparedData, load_prepared
 from repro.experiments import flops as sweep
-from repro.experiments.tiers import gpu_tier
+from repro.methods.method import BatchSizes
 from repro.methods.sum_batches import batches_of
 from repro.prompts.templates import Template, template_for
 from repro.prompts.tokenise import tokenise_items
 
 Row = dict[str, Any]
+
+# Of the measurement, not of a tier: targets of a batch share its instruction, which is processed once per
+# forward pass, so FLOPs per target depend on the first two numbers. The multiples move padded tokens only.
+BATCH_TARGETS = 1024
+BATCH_SIZES = BatchSizes(max_tokens=65_536, text_multiple=512, sum_multiple=64)
 
 
 def k_sweep(
@@ -36,7 +41,7 @@ def k_sweep(
     """Rows of every method, n, k and counter on the training split's real prompts.
 
     Token lengths are those of SmolLM2's tokenizer for every backbone, for it is the one that comes with a
-    package; Llama 3's is not freely available.
+    package; Llama 3's is not freely available. Prompts are batched as `BATCH_TARGETS` and `BATCH_SIZES` say.
 
     Raises:
         ConfigError: n or k below 1, or a prompt longer than the backbone's positions. DataError: no data.
@@ -132,7 +137,7 @@ def _ratio(row: Row, base: Row) -> Row:
 def _prompt_counts(
     dataset: str, data: PreparedData, cells: Iterable[sweep.Cell]
 ) -> list[tuple[sweep.Cell, PromptCounts]]:
-    tokenizer, tier = load_tokenizer(SMOLLM2), gpu_tier()
+    tokenizer = load_tokenizer(SMOLLM2)
     answers = answer_ids(tokenizer)
     items = tokenise_items(data.items, tokenizer, template_for(dataset), answers)
     bare = tokenise_items(data.items, tokenizer, Template("", "{text}"), answers)
@@ -141,7 +146,7 @@ def _prompt_counts(
     for cell in cells:
         key = (cell.n, cell.k, cell.method.prompt.instruction)  # the fixes move no token
         if key not in found:
-            batches = batches_of(data, items, cell.method, TRAIN, tier.training.batch_targets, 1, tier.sizes)
+            batches = batches_of(data, items, cell.method, TRAIN, BATCH_TARGETS, 1, BATCH_SIZES)
             found[key] = count_prompts(batches, bare.lengths)
         result.append((cell, found[key]))
     return result

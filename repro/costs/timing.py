@@ -9,7 +9,6 @@ once per batch. Clocks wait for the device; compilation and the first steps are 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from repro.pipeline import Workshop
 from repro.prompts.batching import epoch_order
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
-from repro.records.environment import environment
+from repro.records.environment import device_slug, environment
 from repro.records.measurements import write_measurement
 from repro.training.loop import Trainer
 from repro.training.memory import peak_gib
@@ -148,8 +147,8 @@ def measure(
 
 def write_timing(root: Path, tier: Tier, dataset: str, rows: list[dict[str, Any]]) -> Path:
     """Write <root>/timing/<tier>-<dataset>-<device>.json, in place of an earlier one."""
-    device = re.sub(r"[^a-z0-9]+", "-", rows[0]["device"].lower()).strip("-")
-    return write_measurement(root, "timing", f"{tier.name}-{dataset}-{device}", environment(), rows)
+    name = f"{tier.name}-{dataset}-{device_slug(rows[0]['device'])}"
+    return write_measurement(root, "timing", name, environment(), rows)
 
 
 def shape_of(spec: BackboneSpec) -> BackboneSpec:
@@ -192,7 +191,11 @@ def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -
         ]
     finally:
         trainer.accelerator.free_memory()
-    return [row | {"compile_s": row.get("compile_s", trainer.clocks.seconds.get("compile"))} for row in rows]
+    common = {"cuda_graph": trainer.replays}
+    return [
+        row | common | {"compile_s": row.get("compile_s", trainer.clocks.seconds.get("compile"))}
+        for row in rows
+    ]
 
 
 def settle(stretch: Callable[[], float], most: int = 12) -> None:

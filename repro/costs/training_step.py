@@ -8,16 +8,15 @@ once, for any method alike. It needs batches of one shape and a forward pass tha
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from repro.training.optimizer import cosine_with_warmup, make_optimizer
+from repro.training.recorded import tensors_of, with_tensors
 from repro.training.settings import TrainingSettings
 
 WARM_STEPS = 3  # before a graph is captured or a clock started: compilation, and the optimiser's state
@@ -43,7 +42,8 @@ class TrainingStep:
         device: torch.device,
     ) -> None:
         self.model, self.settings, self.total_steps, self.device = model, settings, total_steps, device
-        self.batch = _copied(batch)
+        self._tensors = [tensor.clone() for tensor in tensors_of(batch, host=True)]
+        self.batch = with_tensors(batch, iter(self._tensors), host=True)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.loss = torch.zeros((), device=device)
         self.number = 0
@@ -54,7 +54,7 @@ class TrainingStep:
 
     def __call__(self, batch: Any) -> None:
         """One step on a batch of the same shapes; on CUDA it is queued, not waited for."""
-        for own, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
+        for own, new in zip(self._tensors, tensors_of(batch, host=True), strict=True):
             assert own.shape == new.shape, "batches of one shape"
             own.copy_(new)
         share = cosine_with_warmup(self.number, self.total_steps, self.settings.warmup_share)
@@ -92,7 +92,7 @@ class TrainingStep:
 
     def standing_bytes(self) -> int:
         """What stays allocated between steps: weights, buffers, optimiser state, the batch."""
-        kept = [*self.model.parameters(), *self.model.buffers(), *_tensors(self.batch)]
+        kept = [*self.model.parameters(), *self.model.buffers(), *self._tensors]
         kept += [value for state in self._optimizer.state.values() for value in state.values()]
         sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
         return sum(sizes.values())
@@ -146,25 +146,3 @@ def peak_bytes(step: TrainingStep) -> int:
 def _side_stream() -> torch.cuda.Stream:
     """One for all steps: cuBLAS takes memory for each."""
     return torch.cuda.Stream()
-
-
-def _tensors(batch: Any) -> Iterator[Tensor]:
-    """The tensors of a dataclass, in the order of its fields; of nested ones too."""
-    for field in dataclasses.fields(batch):
-        value = getattr(batch, field.name)
-        if isinstance(value, Tensor):
-            yield value
-        elif dataclasses.is_dataclass(value):
-            yield from _tensors(value)
-
-
-def _copied(batch: Any) -> Any:
-    """The batch with tensors of its own."""
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(batch):
-        value = getattr(batch, field.name)
-        if isinstance(value, Tensor):
-            changes[field.name] = value.clone()
-        elif dataclasses.is_dataclass(value):
-            changes[field.name] = _copied(value)
-    return dataclasses.replace(batch, **changes)

@@ -1,4 +1,8 @@
-"""What the trials of `bahe.py` chose, by tier and data set; they are in `results/selection/bahe/`."""
+"""Learning rates of BAHE's family, by tier and data set, as the trials of `bahe.py` chose them.
+
+`nox -s select -- --bahe --publish` makes the trials and writes one file for each tier and data set; a test
+requires an entry here for each of these files and no other.
+"""
 
 from __future__ import annotations
 

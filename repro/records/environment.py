@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ def device_name(torch_device: str | None = None) -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = f"{_cpu_model()}, {cores} core{'s' if cores != 1 else ''}"
     return name if kind == "cpu" else f"{name}, {kind}"
+
+
+def device_slug(name: str) -> str:
+    """A device's name as part of a file's name: lower-case letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def git_state(repository: Path = paths.PROJECT_ROOT) -> dict[str, Any]:

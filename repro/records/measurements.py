@@ -47,6 +47,7 @@ class TimingRow(Section):
     peak_gib: Measured
     compile_s: Measured
     mfu: Measured  # share of the device's peak
+    cuda_graph: bool | None = None  # steps replayed as CUDA graphs; null in rows older than these
 
 
 class PromptDetail(Section):
@@ -58,7 +59,7 @@ class PromptDetail(Section):
     tokens_instruction: NonNegative  # processed: once per forward pass
     tokens_raw: NonNegative  # bare item texts
     tokens_templated: NonNegative  # with template, answers, one instruction per prompt, [SUM]
-    tokens_padded: NonNegative  # processed, text and [SUM]s rounded up to the tier's multiples
+    tokens_padded: NonNegative  # processed, text and [SUM]s rounded up to the batches' multiples
     tokens_bucketed: NonNegative  # processed, rounded up to one of a few lengths (CUDA)
     visible_pairs: NonNegative  # (query, key) pairs per layer
     computed_pairs: NonNegative  # pairs of the banded attention, in a sample of batches

@@ -117,7 +117,7 @@ class Time(Section):
     data_s: NonNegative | None  # preparing data and prompts
     epochs: Count  # trained; 0 for an untrained model
     best_epoch: Count | None  # whose weights were tested: its place in `validation`
-    table_build_s: NonNegative | None = None  # of the behaviour table, whichever run built it; once for all
+    table_build_s: NonNegative | None = None  # encoding the data set's behaviours, whichever run did it
 
 
 class Memory(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from repro.experiments.bahe_variants import ABLATIONS, FULL
 from repro.reporting.bahe_variants import (
+    TABLE_COST,
     Group,
     full_method,
     not_run,
@@ -24,8 +25,8 @@ LEGEND = (
     "Each row changes one thing of the first. The targets, the trainer and the adapters of the trained "
     "layers are the same. *Training time* is that of all steps, without validation and without the table's "
     "build, which has a column of its own; *step* is training time over the number of steps. Without "
-    "caching the lower layers read the texts of a batch's behaviours in every step, each text once. A table "
-    "is kept on disk where `pylance` is installed: its build is then what all runs that filled it spent. "
+    "caching the lower layers read the texts of a batch's behaviours in every step, each text once. *Table "
+    f"build*: {TABLE_COST}. "
     "Peak memory is that of the GPU; on a CPU it is that of the process since it started, earlier rows "
     "included, and compares rows only if each ran in a process of its own (`-- --rows NAME`)."
 )

@@ -7,6 +7,7 @@ from repro.methods.bahe.settings import BAHE
 from repro.reporting import leakage, stale_tables, table_growth
 from repro.reporting.bahe_sweeps import efficiency_sweeps
 from repro.reporting.bahe_variants import (
+    TABLE_COST,
     Group,
     full_method,
     not_run,
@@ -90,7 +91,8 @@ def _cuts(groups: list[Group]) -> list[str]:
     text = (
         "The share of the layers that encode a behaviour alone, are frozen and cached; the others read "
         "across behaviours and are trained with adapters. A share of L layers is m = round(share × L) of "
-        "them. Compared with half of the layers."
+        "them. Compared with half of the layers. "
+        f"*Table build*: {TABLE_COST}."
     )
     if not groups:
         return [text, not_run(list(CUT_TITLES.values()))]

@@ -10,6 +10,7 @@ from repro.evaluation.intervals import (
     smallest_detectable_difference,
 )
 from repro.reporting.bahe_quality_rows import FAMILY_TITLES, LLM_CTR, Group, Pair, Row, groups, pairs
+from repro.reporting.bahe_variants import TABLE_COST
 from repro.reporting.cells import Cell, comparable_times
 from repro.reporting.claims import ALPHA, ALPHA_TEXT, LEVEL_TEXT, MIN_SEEDS, NO_LOSS_DATASETS, POWER
 from repro.reporting.floor import LEGEND, floor_section
@@ -35,6 +36,10 @@ from repro.reporting.scores import auc_interval
 from repro.reporting.trials import trials_section
 
 INTERVAL = f"{LEVEL_TEXT} interval"
+NOT_SEARCHED = (
+    f"Learning rates not searched: {listed(list(FAMILY_TITLES.values()))} have one common learning rate that "
+    "nobody chose on this data set. Differences to rows with a chosen one may be the rate's."
+)
 
 
 def render(inputs: Inputs) -> dict[str, bytes]:
@@ -45,6 +50,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         blocks.append("All rows: not run.")
     for group in found:
         blocks.append(f"## {group.title}")
+        if f"{group.tier}-{group.dataset}" not in inputs.bahe_trials:
+            blocks.append(NOT_SEARCHED)
         for origin in ORIGINS:
             if any(row.slot[0] in FAMILY_TITLES for row in group.rows[origin]):
                 blocks += [f"### {origin.capitalize()}"] if group.rows[YOURS] else []
@@ -70,7 +77,9 @@ def _legend() -> str:
         "once, into a table; the upper layers, with LoRA, read vectors from it, each user sequence (liked, "
         "disliked, recent) apart. Every sequence is drawn from the n interactions that SW, DTI and DIN see.",
         "LLM-CTR": "BAHE's comparison partner: the same LLM, LoRA and head over the text of the same "
-        "sequences, in one pass through all layers.",
+        "sequences, in one pass through all layers. With these three, every context interaction stands in "
+        "*recent* and in *liked* or *disliked*: its text is read twice (by BAHE its vector), by SW and DTI "
+        "once.",
         "DTI over BAHE": "DTI's streaming rows (k targets per row) of behaviour vectors. Nobody has "
         "published it; the readings are ours.",
         "Targets": "the same for every row of a section.",
@@ -78,8 +87,7 @@ def _legend() -> str:
         "seeds together.",
         "Tokens or vectors per target": "what the layers of a training step read, per training target, "
         "padding left out: tokens for SW, DTI and LLM-CTR, behaviour vectors for BAHE and DTI over BAHE.",
-        "Table": "seconds to encode all behaviours of the data set, once for all runs that read the table; "
-        "total: training and the whole table, as if this run alone had to pay for it.",
+        "Table": f"{TABLE_COST}. Total: training and the table, as if this run alone had to pay for it.",
         "LLM-CTR / row": "total of LLM-CTR over that of the row; only where device, precision, compile state "
         "and batch sizes are the same on both sides.",
         "Floor": LEGEND + " See [baselines](baselines.md).",
@@ -222,9 +230,13 @@ def _build_s(cell: Cell) -> float | None:
 
 
 def total_s(cell: Cell) -> float | None:
-    """Seconds of training and, where there is one, of the whole behaviour table; mean over seeds."""
-    train_s = cell.mean("time", "train_s")
-    return None if train_s is None else train_s + (_build_s(cell) or 0.0)
+    """Seconds of training and, where there is one, of the behaviour table; mean over seeds.
+
+    None where a table's cost is unknown.
+    """
+    train_s, has_table = cell.mean("time", "train_s"), (cell.config.get("behaviours") or {}).get("cached")
+    build_s = _build_s(cell) if has_table else 0.0
+    return None if train_s is None or build_s is None else train_s + build_s
 
 
 def _ratio(cell: Cell, partners: Sequence[Cell]) -> str:

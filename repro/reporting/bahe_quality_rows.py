@@ -54,6 +54,7 @@ class Group:
 
     title: str
     dataset: str
+    tier: str
     rows: dict[str, list[Row]]
     floor: dict[str, list[Cell]]
 
@@ -76,7 +77,7 @@ def groups(inputs: Inputs) -> list[Group]:
         title = f"{dataset}, protocol {protocol}, tier {tier} ({count(int(train))} training, "
         title += f"{count(int(test))} test targets)"
         floor = {origin: [cell for cell in cells[origin] if is_floor(cell.method)] for origin in ORIGINS}
-        result.append(Group(title, dataset, rows, floor))
+        result.append(Group(title, dataset, tier, rows, floor))
     return result
 
 

@@ -35,6 +35,11 @@ from repro.reporting.scores import auc_interval, difference
 
 BEHAVIOURS = "behaviours"  # the part of a configuration that variants differ in
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
+TABLE_COST = (  # of `table_build_s`, for the legend of every page that shows it
+    "what encoding all behaviours of the data set costs on this device: their number times the seconds per "
+    f"behaviour of the fillings made on it, whichever run made them; {ABSENT} without a table or where no "
+    "such filling is known"
+)
 HEADERS = (
     "row", "seeds", "AUC", INTERVAL, "AUC − BAHE's", INTERVAL, "p (Holm)", "training time",
     "of BAHE's", "step, ms", "table build", "peak memory",

@@ -42,6 +42,17 @@ class Sweep:
         found = [row["tokens_per_s"] for row in self.rows if row["k"] == k]
         return next((value.replace("_", " ") for value in found if isinstance(value, str)), ABSENT)
 
+    @property
+    def graphs(self) -> str:
+        """Whether steps were replayed as CUDA graphs."""
+        words = {
+            True: "replayed as CUDA graphs",
+            False: "launched kernel by kernel",
+            None: "launched kernel by kernel (rows older than recorded steps)",
+        }
+        found = {row.get("cuda_graph") for row in self.rows}
+        return f"Steps were {' or '.join(words[each] for each in sorted(found, key=str))}."
+
     def speed_up(self, k: int) -> float | None:
         """Targets per second over the sliding window's."""
         ours, sw = self.values(k, "targets_per_s"), self.values(1, "targets_per_s")
@@ -61,7 +72,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         "recipe. How the step came to be as fast as it is, and what did not help: "
         "[docs/performance.md](../docs/performance.md).",
     ]
-    blocks += [block for sweep in found for block in (f"## {sweep.title}", _table(sweep))]
+    blocks += [block for sweep in found for block in (f"## {sweep.title}", sweep.graphs, _table(sweep))]
     if not found:
         blocks.append("Not run.")
     blocks += ["## The paper's hours", "Table 3 of DTI: hours until convergence.", _paper(inputs)]

@@ -129,12 +129,19 @@ class Trainer:
                     continue
                 self.accelerator.backward(self.model(batch).loss_sum)
                 self.prepared_optimizer.zero_grad(set_to_none=True)
+            if self._recorded is not None:
+                self.show.event(f"{self._recorded.kept} of {self._recorded.asked} shapes recorded as graphs")
             if evaluation and isinstance(validation, CompiledBatches):
                 model = self.accelerator.unwrap_model(self.model).eval()
                 with torch.inference_mode():
                     for batch in loaded(validation, validation.warm_up(self.device), self.device):
                         model(batch)
         restore_random_state(drawn)
+
+    @property
+    def replays(self) -> bool:
+        """Whether steps are replayed as CUDA graphs (all but those of a shape that was not recorded)."""
+        return self._recorded is not None and self._recorded.kept > 0
 
     def scores(self, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
         """Target rows, ascending, and their scores: ((n,) int64, (n,) float32).
@@ -208,6 +215,9 @@ class Trainer:
             f"train loss {entry['train_loss']:.4f}, validation AUC {entry['auc']:.4f}, "
             f"log loss {entry['log_loss']:.4f}, {self.clocks['train']:.0f} s training"
         )
+        if self._recorded is not None and self._recorded.missed:
+            replayed, missed = self._recorded.replayed, self._recorded.missed
+            self.show.event(f"{replayed} micro-batches replayed, {missed} without a graph")
         progress.epoch, progress.batch, progress.loss_sum, progress.targets = progress.epoch + 1, 0, 0.0, 0
         self._save()
 

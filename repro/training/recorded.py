@@ -16,29 +16,37 @@ from torch import Tensor, nn
 
 from repro.training.task import Batch
 
+MOST_OF_DEVICE = 0.48  # of its memory
 
-def tensors_of(value: Any) -> Iterator[Tensor]:
-    """Tensors on a device inside of dataclasses, lists and tuples, in a fixed order."""
+
+def tensors_of(value: Any, host: bool = False) -> Iterator[Tensor]:
+    """Tensors on a device, with `host` those in host memory too, in a fixed order.
+
+    Dataclasses, lists and tuples are entered.
+    """
     if isinstance(value, Tensor):
-        if value.device.type != "cpu":
+        if host or value.device.type != "cpu":
             yield value
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
-            yield from tensors_of(getattr(value, field.name))
+            yield from tensors_of(getattr(value, field.name), host)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from tensors_of(each)
+            yield from tensors_of(each, host)
 
 
-def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """A copy of `value` with these in place of `tensors_of(value)`."""
+def with_tensors(value: Any, tensors: Iterator[Tensor], host: bool = False) -> Any:
+    """A copy of `value` with these in place of `tensors_of(value, host)`."""
     if isinstance(value, Tensor):
-        return next(tensors) if value.device.type != "cpu" else value
+        return next(tensors) if host or value.device.type != "cpu" else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = {f.name: with_tensors(getattr(value, f.name), tensors) for f in dataclasses.fields(value)}
+        changed = {
+            field.name: with_tensors(getattr(value, field.name), tensors, host)
+            for field in dataclasses.fields(value)
+        }
         return dataclasses.replace(value, **changed)
     if isinstance(value, list | tuple):
-        return type(value)(with_tensors(each, tensors) for each in value)
+        return type(value)(with_tensors(each, tensors, host) for each in value)
     return value
 
 
@@ -79,20 +87,33 @@ class RecordedSteps:
 
     Args:
         model: called with a batch, returns a `ModelOutput`.
+
+    Attributes:
+        asked: shapes that were to be recorded. replayed, missed: steps with and without a graph.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._recorded: dict[tuple[torch.Size, ...], _Recorded] = {}
+        self.asked = self.replayed = self.missed = 0
         self._pool: Any = None  # shared: only one graph runs at a time, and nothing in it outlives its replay
+
+    @property
+    def kept(self) -> int:
+        """Shapes that have a graph, of those that `record` was `asked` for."""
+        return len(self._recorded)
 
     def record(self, batch: Batch) -> None:
         """Record the shapes of this batch; gradients are zero afterwards. No other thread may use the device.
 
         What a step needs is kept apart for all graphs together, so record the largest batch first. A graph
-        whose replay gives another loss or gradient than the model itself is not kept.
+        whose replay gives another loss or gradient than the model itself is not kept, and a step that needs
+        half of the device is not recorded: a batch of another shape must find room beside the graphs.
         """
         gc.collect()  # graphs of an earlier run hold memory
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved()
+        self.asked += 1
         mine = [tensor.clone() for tensor in tensors_of(batch)]
         own = with_tensors(batch, iter(mine))
         weight = torch.ones((), device=mine[0].device)
@@ -103,18 +124,22 @@ class RecordedSteps:
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # compilation and everything else that happens once
             for _ in range(2):
-                (self.model(own).loss_sum * weight).backward()
+                _zero_gradients(parameters)
+                loss_sum = self.model(own).loss_sum
+                (loss_sum * weight).backward()
         torch.cuda.current_stream().wait_stream(aside)
+        expected = [loss_sum.detach(), *(_gradient(p).clone() for p in parameters)]
+        needed = torch.cuda.memory_reserved() - before
+        _zero_gradients(parameters)
+        if needed > MOST_OF_DEVICE * torch.cuda.get_device_properties(mine[0].device).total_memory:
+            return
+        del loss_sum
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             loss_sum = self.model(own).loss_sum
             (loss_sum * weight).backward()
         self._pool = self._pool or graph.pool()
         recorded = _Recorded(graph, mine, weight, loss_sum.detach())
-        _zero_gradients(parameters)
-        again = self.model(own).loss_sum
-        (again * weight).backward()
-        expected = [again.detach(), *(_gradient(p).clone() for p in parameters)]
         _zero_gradients(parameters)
         graph.replay()
         found = [recorded.loss_sum, *map(_gradient, parameters)]
@@ -127,7 +152,9 @@ class RecordedSteps:
         given = list(tensors_of(batch))
         found = self._recorded.get(tuple(tensor.shape for tensor in given))
         if found is None:
+            self.missed += 1
             return None
+        self.replayed += 1
         for own, tensor in zip(found.inputs, given, strict=True):
             own.copy_(tensor, non_blocking=True)
         found.weight.fill_(weight)

@@ -83,8 +83,10 @@ class Task:
         train, validation, test: batches; the target sets are the same for every method.
         label: (N,) labels of the prepared data, indexed by `target_row`.
         group: (N,) users of the prepared data.
-        table_build_s: seconds that a table which the method reads took to build; None without one.
-        behaviours_encoded: how many behaviours its builds and refreshes encode; None without one.
+        table_build_s: seconds to encode these behaviours on this device; None without a table, or where no
+            filling of it on this device is known.
+        behaviours_encoded: how many behaviours of the data set the builds and refreshes of its table encode;
+            None without one.
     """
 
     model: nn.Module

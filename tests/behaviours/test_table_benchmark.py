@@ -69,7 +69,7 @@ def test_build_table_command_builds_what_training_reads(small, monkeypatch) -> N
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     written = sorted(path.name for path in (cache_dir() / "behaviours").iterdir())
-    assert [name.partition(".")[2] for name in written] == ["json", "lance"]
+    assert [name.partition(".")[2] for name in written] == ["lance"]
 
     from repro.behaviours.encoding import BehaviourEncoder
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import weakref
 from dataclasses import replace
@@ -26,12 +28,17 @@ from repro.costs.training_step import TrainingStep
 from repro.errors import ConfigError
 from repro.experiments.bahe_efficiency import PLANS, plan_named
 from repro.methods.bahe.sequences import side_by_side, written_out
+from repro.records.environment import device_name
 from repro.records.measurements import read_measurement
 from repro.training.clocks import Clocks
+from repro.training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 PLAN = PLANS["test"]()
 (SPEC,) = PLAN.backbones
+ROW = dict.fromkeys(("samples_per_s", "peak_gib", "train_flops_per_sample", "table_build_s"), 1.0) | {
+    "device": device_name(), "device_count": 1, "backbone": SPEC.name, "layer_cut": 0.5, "cuda_graph": False
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -160,31 +167,71 @@ def test_out_of_memory_is_a_result_and_the_next_length_is_measured(monkeypatch) 
     assert rows[0]["peak_gib"] == rows[0]["samples_per_s"] == "out_of_memory" and "repeat" not in rows[0]
 
 
-def test_what_was_measured_stays_when_a_run_is_cut_off(monkeypatch, tmp_path) -> None:
-    """Rows are on disk after every length, and a later run of other lengths adds to them."""
-    plan = replace(PLAN, other_sizes=(), repeats=1)
-    real = bahe_benchmark._measured
+@pytest.fixture
+def stub(monkeypatch) -> dict[str, int]:
+    """Rows without a measurement: of a real one, with the number of a run as its step time."""
+    state = {"run": 0, "left": 99}
+    monkeypatch.setattr(bahe_benchmark, "_built", lambda plan, spec, method, device: method)
 
-    def measured(plan, spec, side, tokens, size, device):
-        if (side.method, tokens) == (LLM_CTR, 128):
+    def measured(plan, spec, method, tokens, size, device):
+        if not state["left"]:
             raise KeyboardInterrupt
-        return real(plan, spec, side, tokens, size, device)
+        state["left"] -= 1
+        settings = {"batch": plan.batch, "dtype": bahe_benchmark._dtype(plan, spec), "compile": plan.compiled}
+        lengths = {"text_tokens": tokens, "behaviour_tokens": size, "method": method}
+        return [ROW | settings | lengths | {"step_ms": float(state["run"])}]
 
     monkeypatch.setattr(bahe_benchmark, "_measured", measured)
-    with pytest.raises(KeyboardInterrupt):
-        run_benchmark(plan, "test", tmp_path, str, keep=False)
+    return state
+
+
+def run_stub(stub, plan, tmp_path, left: int = 99) -> list[tuple[str, int, int, float]]:
+    """Run so many measurements; cells of the file with the number of the run that measured them."""
+    stub["run"] += 1
+    stub["left"] = left
+    with contextlib.suppress(KeyboardInterrupt):
+        run_benchmark(plan, "test", tmp_path, str)
     (path,) = (tmp_path / "bahe").glob("*.json")
-    assert cells(path) == [(BAHE, 64), (BAHE, 128), (LLM_CTR, 64)]
-    rest = replace(plan, text_tokens=(128,))
-    monkeypatch.setattr(bahe_benchmark, "_measured", real)
-    assert run_benchmark(rest, "test", tmp_path, str, keep=True) == [path]
-    assert cells(path) == [(BAHE, 64), (LLM_CTR, 64), (BAHE, 128), (LLM_CTR, 128)]
-    run_benchmark(rest, "test", tmp_path, str, keep=False)
-    assert cells(path) == [(BAHE, 128), (LLM_CTR, 128)]
+    keys = ("method", "text_tokens", "behaviour_tokens", "step_ms")
+    return sorted(tuple(row[key] for key in keys) for row in read_measurement(path).rows)
 
 
-def cells(path) -> list[tuple[str, int]]:
-    return [(row["method"], row["text_tokens"]) for row in read_measurement(path).rows]
+def test_rows_stay_until_they_are_measured_again(stub, tmp_path) -> None:
+    """A run that is cut off loses nothing, whichever lengths it was asked for."""
+    assert [cell[:3] for cell in run_stub(stub, PLAN, tmp_path, left=4)] == [
+        (BAHE, 64, 8), (BAHE, 64, 16), (BAHE, 128, 16), (LLM_CTR, 64, 16),
+    ]  # fmt: skip
+    run_stub(stub, PLAN, tmp_path)
+    cut_off = run_stub(stub, PLAN, tmp_path, left=2)
+    assert [run for *_, run in cut_off] == [3.0, 3.0, 2.0, 2.0, 2.0]
+    one_length = run_stub(stub, replace(PLAN, text_tokens=(128,)), tmp_path)
+    assert [run for *_, run in one_length] == [3.0, 3.0, 4.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 2}, {"compiled": True}, {"training": TrainingSettings(precision="bf16")}], ids=str
+)
+def test_rows_of_other_settings_make_way_once_all_is_measured(stub, tmp_path, change) -> None:
+    run_stub(stub, PLAN, tmp_path)
+    other = replace(PLAN, text_tokens=(64,), **change)
+    assert {run for *_, run in run_stub(stub, other, tmp_path, left=2)} == {1.0}
+    assert [run for *_, run in run_stub(stub, other, tmp_path)] == [3.0, 3.0, 3.0]
+
+
+def test_rows_of_other_behaviours_or_other_graphs_do_not_stay(stub, tmp_path, monkeypatch) -> None:
+    run_stub(stub, PLAN, tmp_path)
+    narrow = replace(PLAN, text_tokens=(128,), other_sizes=())
+    assert [cell[1:] for cell in run_stub(stub, narrow, tmp_path)] == [
+        (64, 16, 1.0), (128, 16, 2.0), (64, 16, 1.0), (128, 16, 2.0),
+    ]  # fmt: skip
+    on_cuda = functools.partial(bahe_benchmark._agrees, PLAN, SPEC, torch.device("cuda"))
+    monkeypatch.setattr(bahe_benchmark, "device_name", lambda device: "GPU")
+    base = {"dtype": "float32 weights", "compile": False, "batch": PLAN.batch, "behaviour_tokens": 16}
+    full = ROW | base | {"device": "GPU", "method": LLM_CTR}
+    captured = full | {"cuda_graph": True}
+    assert on_cuda(captured, [captured]) and on_cuda(full, [full, captured]), "one that fills the device"
+    assert not on_cuda(full, [full])
+    assert not on_cuda(captured | {"behaviour_tokens": 8}, [captured]), "of LLM-CTR, one size is measured"
 
 
 def test_the_tables_build_is_timed_apart(sides) -> None:

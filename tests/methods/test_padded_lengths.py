@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 from prompt_cases import make_data, make_items
 
 from repro.data import TRAIN, VALIDATION
@@ -51,3 +54,22 @@ def test_a_batch_longer_than_every_bucket_is_still_whole() -> None:
     batch = chosen.load(everything, "cpu")
     assert batch.num_targets == chosen.num_targets
     assert batch.num_padded_tokens % BUCKET_MULTIPLE == 0
+
+
+def shapes(value) -> tuple:
+    """Of all tensors of a batch, which a graph of the step would read."""
+    if isinstance(value, torch.Tensor):
+        return (tuple(value.shape),)
+    if dataclasses.is_dataclass(value):
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    return sum(map(shapes, value), ()) if isinstance(value, list | tuple) else ()
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_shapes_recur_so_that_recorded_steps_can_be_replayed(k) -> None:
+    """The next epoch's batches have, most of them, the shapes of the warm-up's."""
+    chosen = batches(sliding_window(6) if k == 1 else dti_tuned(6, k))
+    recorded = {shapes(chosen.load(part, "cpu")) for part in chosen.warm_up("cpu")}
+    assert len(recorded) <= NUM_LENGTHS
+    found = [shapes(chosen.load(part, "cpu")) for key in chosen.epoch(0, 1) for part in chosen.split(key)]
+    assert np.mean([shape in recorded for shape in found]) > 0.6

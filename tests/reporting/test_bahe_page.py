@@ -113,6 +113,16 @@ def test_the_table_is_part_of_the_total(world) -> None:
     assert "Like rates" not in rows
 
 
+def test_without_a_table_s_cost_there_is_no_total(world) -> None:
+    add(world, full(), build_s=None)
+    add(world, llm_ctr(10), train_s=SLOW, build_s=None)
+    rows = costs(page(world))
+    assert [rows["BAHE"][name] for name in ("training", "table", "total", "LLM-CTR / row")] == [
+        *("20.0 s", "—", "—", "—")
+    ]
+    assert rows["LLM-CTR"]["total"] == "100.0 s"
+
+
 @pytest.mark.parametrize("setting", ["training__precision", "compiled", "batch_sizes__max_tokens"])
 def test_times_taken_under_other_conditions_are_not_compared(world, setting) -> None:
     add(world, full(), **{setting: {"compiled": True, "training__precision": "fp32"}.get(setting, 64)})
@@ -158,8 +168,13 @@ def test_every_trial_is_listed_and_a_damaged_file_is_named(world) -> None:
     rows = [trial, trial | {"learning_rate": 0.003, "validation_auc": None}]
     path = folder / "cpu-ml-100k.json"
     path.write_text(json.dumps(content | {"rows": rows}))
+    add_family(world)
+    add_family(world, tier="gpu")
     text = page(world)
     assert "**0.7100**" in text and "bahe: 2" in text
+    searched, not_searched = text.split("\n## ")[1:3]
+    assert "Learning rates not searched" not in searched
+    assert "Learning rates not searched: LLM-CTR, BAHE and DTI over BAHE" in not_searched
     path.write_text(json.dumps(content | {"rows": [trial | {"validation_auc": 7.0}]}))
     with pytest.raises(RecordError, match=r"cpu-ml-100k.json.*validation_auc"):
         page(world)

@@ -43,6 +43,16 @@ def test_tensors_on_the_device_are_found_and_put_back_in_order() -> None:
     assert given.part.tables[0] is found[0], "the batch itself is as it was"
 
 
+def test_tensors_in_host_memory_are_found_where_they_are_asked_for() -> None:
+    given = batch("cpu")
+    assert not list(tensors_of(given))
+    found = list(tensors_of(given, host=True))
+    assert [tuple(each.shape) for each in found] == [(4,), (2,), (4, 3), (2,)]
+    copied = with_tensors(given, (each + 1 for each in found), host=True)
+    assert torch.equal(copied.on_the_host, torch.ones(2)) and torch.equal(copied.part.tables[1], found[1] + 1)
+    assert not given.on_the_host.any(), "the batch itself is as it was"
+
+
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -23,12 +23,13 @@ from repro.methods.bahe.sequences import (
     text_lengths,
     written_out,
 )
-from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours
+from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
 from repro.methods.method import BatchSizes
 from repro.prompts.batching import epoch_order
 
 # Of LLM-CTR on a GPU: every padded length and number of targets is one compilation.
 TEXT_MULTIPLE, TEXT_TARGETS = 256, 16
+SAMPLED_BATCHES = 16
 WARM_UP_BATCHES = 256  # whose shapes stand for those of an epoch
 NO_BEHAVIOURS = LoadedBehaviours(None)
 
@@ -115,6 +116,7 @@ class BaheBatches:
         self.source, self.behaviours, self.vectors = source, behaviours, vectors
         self.label, self.targets = label, targets
         self.batch_targets, self.layout = batch_targets, layout
+        self._most: int | None = None
 
     @property
     def num_targets(self) -> int:
@@ -151,6 +153,8 @@ class BaheBatches:
         value, item, loaded = places.value, np.empty(0, dtype=np.int64), NO_BEHAVIOURS
         if self.vectors is not None:
             distinct, value, item = _distinct(places, sequences.item)
+            if self.layout.target_multiple > 1 and isinstance(self.vectors, TableVectors):
+                distinct = padded(distinct, self._most_distinct())
             loaded = self.vectors.load(distinct, device)
             num_tokens += len(key) + loaded.num_tokens
         label = np.pad(self.label[key].astype(np.float32), (0, missing), constant_values=-1)
@@ -174,6 +178,14 @@ class BaheBatches:
         sample = [part for whole in (*wholes[:WARM_UP_BATCHES], wholes[-1]) for part in self.split(whole)]
         found = {self._shape(part): part for part in reversed(sample)}
         return [found[shape] for shape in sorted(found)]
+
+    def _most_distinct(self) -> int:
+        """Behaviours that nearly every batch keeps to, so that all are padded to one number."""
+        if self._most is None:
+            some = self.epoch(0, 0)[:: -(-len(self.targets) // (SAMPLED_BATCHES * self.batch_targets))]
+            cuts = [self.source.cut(key) for key in some]
+            self._most = most_of([_distinct(self._lay_out(cut), cut.item)[0] for cut in cuts])
+        return self._most
 
     def _shape(self, key: np.ndarray) -> tuple[int, int]:
         """Padded targets and length of a micro-batch, in multiples."""
@@ -199,6 +211,16 @@ class BaheBatches:
         if self.layout.kind == "back-to-back":
             return back_to_back(sequences, self.layout.multiple)
         return written_out(sequences, self.behaviours, self.layout.multiple)
+
+
+def most_of(distinct: list[np.ndarray]) -> int:
+    """A number of behaviours, with 5 % to spare, that these and nearly all other batches keep to."""
+    return -(-int(1.05 * max(map(len, distinct))) // 64) * 64
+
+
+def padded(distinct: np.ndarray, most: int) -> np.ndarray:
+    """The behaviours, the last one again and again up to a multiple of `most`."""
+    return np.pad(distinct, (0, -len(distinct) % most), mode="edge")
 
 
 def _distinct(places: Places, item: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,10 +1,12 @@
-"""A behaviour table that holds all behaviours of a data set, and what it cost to build."""
+"""A behaviour table that holds all behaviours of a data set, and what encoding one of them costs."""
 
 from __future__ import annotations
 
 import importlib.util
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from repro.behaviours.build import fill_in_parallel as fill
 from repro.behaviours.build import processes
@@ -12,9 +14,26 @@ from repro.behaviours.encoding import BehaviourEncoder
 from repro.behaviours.table import BehaviourTable, open_table
 from repro.behaviours.texts import Behaviours
 from repro.records.atomic import json_bytes, write_file
-from repro.records.schema import parse_json
+from repro.records.environment import device_name
+from repro.records.schema import NonNegative, Positive, Section, parse_json, validate
 
 NAME_DIGITS = 16  # of a fingerprint, in folder names
+COSTS = "fillings.json"  # in a table's folder, and deleted with it
+
+
+class Filling(Section):
+    """What one filling added to a table, and at what cost."""
+
+    behaviours: Positive
+    seconds: NonNegative
+    device: str
+    processes: Positive  # that shared the work, each on such a device
+
+
+class Fillings(Section):
+    """Those of a table, oldest first. One that was killed is not among them."""
+
+    fillings: list[Filling]
 
 
 def tables_folder(root: Path) -> Path | None:
@@ -24,31 +43,47 @@ def tables_folder(root: Path) -> Path | None:
 
 def filled_table(
     tables: Path | None, behaviours: Behaviours, encoder: BehaviourEncoder
-) -> tuple[BehaviourTable, float]:
-    """The encoder's table, filled where behaviours are missing, and the seconds that all its filling took.
+) -> tuple[BehaviourTable, float | None]:
+    """The encoder's table, filled where behaviours are missing, and the seconds that a behaviour costs.
 
     Under `accelerate launch` all processes call this together and share the encoding.
 
-    A table on disk was often built by another run. What every filling took stands in a file beside it, so
-    that each run that reads the table can state its cost. A filling that was killed is not in it.
+    A table on disk was often filled by other runs, for other data sets or on other devices. What every
+    filling took stands in the table's folder. The cost of a behaviour is the mean over the fillings made on
+    this device by as many processes; None where none is known.
 
     Args:
         tables: folder of the tables, each named after its fingerprint; None: in memory.
 
     Raises:
-        TableError: damaged. StorageError: cannot be written.
+        TableError, RecordError: damaged. StorageError: cannot be written.
     """
     folder = None if tables is None else tables / f"{encoder.fingerprint[:NAME_DIGITS]}.lance"
-    begin = time.perf_counter()
-    table = open_table(folder, encoder.fingerprint, encoder.width)
-    added = fill(table, behaviours, encoder)
-    seconds = time.perf_counter() - begin
-    if folder is None:
-        return table, seconds
-    cost = folder.with_suffix(".json")
-    spent = parse_json(cost.read_bytes(), cost)["seconds"] if cost.exists() else 0.0
-    if added:
-        if processes().is_main_process:
-            write_file(cost, json_bytes({"behaviours": len(table), "seconds": spent + seconds}))
-        return table, spent + seconds
-    return table, spent
+    table, state = open_table(folder, encoder.fingerprint, encoder.width), processes()
+    device = device_name(str(encoder.device) if encoder.device.type == "cuda" else None)
+    state.wait_for_everyone()  # all have opened the table: nobody waits for the lock that is taken now
+    # Who finds the behaviours there finds their cost too: it is written before the lock is let go.
+    with table.exclusive() if state.is_main_process else nullcontext():
+        if folder is not None and state.is_main_process and not len(table):
+            (folder / COSTS).unlink(missing_ok=True)  # of a table that was deleted
+        begin = time.perf_counter()
+        added = fill(table, behaviours, encoder)
+        spent = {"behaviours": added, "seconds": time.perf_counter() - begin}
+        made = [spent | {"device": device, "processes": state.num_processes}] if added else []
+        if folder is not None and state.is_main_process and made:
+            write_file(folder / COSTS, json_bytes({"fillings": _fillings(folder) + made}))
+    state.wait_for_everyone()
+    known = made if folder is None else _fillings(folder)
+    own = [each for each in known if (each["device"], each["processes"]) == (device, state.num_processes)]
+    encoded = sum(each["behaviours"] for each in own)
+    return table, sum(each["seconds"] for each in own) / encoded if own else None
+
+
+def _fillings(folder: Path) -> list[dict[str, Any]]:
+    """Fillings of a table; none where the file was lost."""
+    path = folder / COSTS
+    if not path.exists():
+        return []
+    content = parse_json(path.read_bytes(), path)
+    validate(Fillings, content, path)
+    return list(content["fillings"])

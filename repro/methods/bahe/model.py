@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from repro.backbones.decoder import check_layers
 from repro.backbones.dense_layers import DenseLayers
 from repro.backbones.loading import Backbone
+from repro.behaviours.pooling import pooled
 from repro.methods.bahe.batches import BaheBatch
 from repro.methods.bahe.head import CtrHead
 from repro.methods.bahe.settings import BaheMethod
-from repro.methods.bahe.vectors import LoadedBehaviours
+from repro.methods.bahe.vectors import LoadedBehaviours, Texts
 from repro.training.task import ModelOutput
 
 
@@ -47,16 +48,12 @@ class LowerLayers(nn.Module):
     def forward(self, loaded: LoadedBehaviours) -> Tensor:
         """(D, E) float32 vectors of the batch's behaviours."""
         with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
-            pooled = [self._pooled(each.tokens, each.lengths) for each in loaded.texts]
+            vectors = [self._encoded(each) for each in loaded.texts]
             order = torch.cat([each.place for each in loaded.texts]).argsort()
-            return torch.cat(pooled)[order]
+            return torch.cat(vectors)[order]
 
-    def _pooled(self, tokens_GL: Tensor, lengths_G: Tensor) -> Tensor:
-        hidden = self._run(self.embed(tokens_GL)).float()
-        if self.pooling == "last":
-            return hidden[torch.arange(len(hidden), device=hidden.device), lengths_G - 1]
-        real = torch.arange(hidden.shape[1], device=hidden.device) < lengths_G[:, None]
-        return (hidden * real[..., None]).sum(1) / lengths_G[:, None]
+    def _encoded(self, texts: Texts) -> Tensor:
+        return pooled(self._run(self.embed(texts.tokens)).float(), texts.lengths, self.pooling)
 
 
 def lower_of(backbone: Backbone, method: BaheMethod) -> LowerLayers | None:

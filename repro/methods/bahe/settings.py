@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from repro.behaviours.drift import Drift
+from repro.behaviours.pooling import POOLINGS
 from repro.data.interactions import DERIVED_SEQUENCES
 from repro.errors import ConfigError
 from repro.prompts.rows import MAX_K, MAX_N
 
 BAHE, LLM_CTR, DTI_BAHE = "bahe", "llm-ctr", "dti-bahe"
-POOLINGS = ("last", "mean")
 LOWER = ("frozen", "trained")
 
 

@@ -7,7 +7,8 @@ target's own answered vector, and nothing sees a query. Rows, positions and wind
 recipe (`repro/prompts/packing.py`) for interactions of no text and one answer token, without instruction.
 
 Nobody has published this; readings are ours. Information from beyond the window can only pass through the
-upper layers, so less of it does than in DTI, where it passes through all.
+upper layers: each lets it come from n interactions further back, so it reaches less far than in DTI, where
+all layers do. `reports/bahe_open.md` measures it.
 
 Shapes: T vectors, Q queries (padding last), D distinct behaviours of a batch, E hidden size.
 """
@@ -27,10 +28,11 @@ from repro.backbones.plan import BatchPlan
 from repro.backbones.visibility import send
 from repro.behaviours.texts import Behaviours
 from repro.data.interactions import TRAIN, PreparedData
+from repro.methods.bahe.batches import SAMPLED_BATCHES, most_of, padded
 from repro.methods.bahe.head import CtrHead
 from repro.methods.bahe.model import behaviour_vectors, lower_of
 from repro.methods.bahe.settings import BaheMethod
-from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours
+from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
 from repro.methods.method import BatchSizes
 from repro.methods.sum_batches import SumBatches
 from repro.prompts.packing import PromptSource, ragged_arange
@@ -81,6 +83,7 @@ class StreamingBatches:
         self, rows: SumBatches, data: PreparedData, behaviours: Behaviours, vectors: BehaviourVectors
     ) -> None:
         self._rows, self.vectors = rows, vectors
+        self._most: int | None = None
         interactions = data.interactions
         self._user_rows = data.user_rows
         self._answered = behaviours.answered[interactions.item, interactions.label]  # (N,)
@@ -111,6 +114,21 @@ class StreamingBatches:
         """A micro-batch of every padded length."""
         return self._rows.warm_up(device)
 
+    def _most_distinct(self) -> int:
+        """Behaviours that nearly every batch keeps to, so that all are padded to one number."""
+        if self._most is None:
+            keys = self._rows.epoch(0, 0)
+            found = []
+            for key in keys[:: -(-len(keys) // SAMPLED_BATCHES)]:
+                along = self._user_rows[
+                    ragged_arange(
+                        self._rows.rows.first[key], (self._rows.rows.stop - self._rows.rows.first)[key]
+                    )
+                ]
+                found.append(np.unique(np.concatenate([self._answered[along], self._alone[along]])))
+            self._most = most_of(found)
+        return self._most
+
     def load(self, key: np.ndarray, device: torch.device | str) -> StreamingBatch:
         """Pack and plan the chosen rows, and fetch their behaviours."""
         packed, device = self._rows.load(key, device), torch.device(device)
@@ -121,6 +139,8 @@ class StreamingBatches:
         assert len(context) == packed.num_tokens - num_targets, "a row has one vector per interaction"
         target = self._alone[packed.target_row]
         distinct, which = np.unique(np.concatenate([context, target]), return_inverse=True)
+        if self._rows.has_few_lengths(device) and isinstance(self.vectors, TableVectors):
+            distinct = padded(distinct, self._most_distinct())
         vector, query = np.zeros(len(plan.tokens), np.int64), np.zeros(len(plan.label), np.int64)
         vector[: len(context)], query[:num_targets] = which[: len(context)], which[len(context) :]
         loaded = self.vectors.load(distinct, device)

@@ -66,11 +66,12 @@ def bahe_task(
     drifting = None
     if method.drift is not None:
         drifting = DriftingItems(data.items, len(data.interactions), method.drift)
-        # A folder of its own: what other versions cost is no part of the usual table's build.
+        # A folder of its own: versions of other lengths would change what a behaviour of the data set costs.
         tables = None if tables is None else tables / "drifting"
     items = data.items if drifting is None else drifting.items
     behaviours = behaviours_of(items, backbone.tokenizer, template, (backbone.yes_id, backbone.no_id))
-    vectors, build_s = _vectors(method, behaviours, backbone, training.precision, tables)
+    vectors, behaviour_s = _vectors(method, behaviours, backbone, training.precision, tables)
+    encoded = _encoded(method, drifting, behaviours)
     source = SequenceSource(
         data, behaviours, method.sequences, method.n, None if drifting is None else drifting.served
     )
@@ -93,12 +94,15 @@ def bahe_task(
         test=batches(TEST, training.eval_batch_targets),
         label=data.interactions.label,
         group=data.interactions.user,
-        table_build_s=build_s,
-        behaviours_encoded=None if build_s is None else _encoded(drifting, behaviours),
+        table_build_s=None if encoded is None or behaviour_s is None else behaviour_s * encoded,
+        behaviours_encoded=encoded,
     )
 
 
-def _encoded(drifting: DriftingItems | None, behaviours: Behaviours) -> int:
+def _encoded(method: BaheMethod, drifting: DriftingItems | None, behaviours: Behaviours) -> int | None:
+    """How many behaviours of the data set its table's build and refreshes encode; None without a table."""
+    if method.name == LLM_CTR or not method.cached:
+        return None
     return len(behaviours) if drifting is None else drifting.encoded(behaviours)
 
 
@@ -111,12 +115,12 @@ def _layout_kind(method: BaheMethod) -> str:
 def _vectors(
     method: BaheMethod, behaviours: Behaviours, backbone: Backbone, precision: str, tables: Path | None
 ) -> tuple[BehaviourVectors | None, float | None]:
-    """Where vectors come from, and the seconds that the table's build took; None for what does not apply."""
+    """Where vectors come from, and the seconds to encode a behaviour; None for what does not apply."""
     if method.name == LLM_CTR:
         return None, None
     num_lower = method.num_lower(backbone.num_layers)
     if not method.cached:
         return TextVectors(behaviours), None
     encoder = BehaviourEncoder(backbone, num_lower, method.pooling, precision, template=behaviours.template)
-    table, build_s = filled_table(tables, behaviours, encoder)
-    return TableVectors(table, behaviours), build_s
+    table, behaviour_s = filled_table(tables, behaviours, encoder)
+    return TableVectors(table, behaviours), behaviour_s

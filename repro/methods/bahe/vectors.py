@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from repro.backbones.visibility import send
-from repro.behaviours.encoding import BehaviourEncoder, padded_length
-from repro.behaviours.table import BehaviourTable, look_up
+from repro.behaviours.encoding import padded_length
+from repro.behaviours.table import BehaviourTable, missing_behaviours, not_filled
 from repro.behaviours.texts import Behaviours
 
 
@@ -62,30 +62,21 @@ class TableVectors:
     Args:
         table: where they are.
         behaviours: of the data set.
-        encoder: encodes on the fly what the table lacks; None: a missing behaviour is an error.
+
+    Raises:
+        TableError: a behaviour is missing.
     """
 
-    def __init__(
-        self,
-        table: BehaviourTable,
-        behaviours: Behaviours,
-        encoder: BehaviourEncoder | None = None,
-    ) -> None:
-        self.table, self.behaviours, self.encoder = table, behaviours, encoder
-        self._row = table.rows(behaviours.text)  # texts are looked up once
+    def __init__(self, table: BehaviourTable, behaviours: Behaviours) -> None:
+        missing = missing_behaviours(table, behaviours)
+        if len(missing):
+            raise not_filled(behaviours.texts_of(missing), len(behaviours))
+        self._row = torch.from_numpy(table.rows(behaviours.text))  # texts are looked up once
         self._vectors = table.vectors()
 
     def load(self, behaviours: np.ndarray, device: torch.device | str) -> LoadedBehaviours:
-        """As in `BehaviourVectors`.
-
-        Raises:
-            TableError: a behaviour is missing, and there is no encoder.
-        """
-        row = self._row[behaviours]
-        if (row >= 0).all():
-            vectors = self._vectors[torch.from_numpy(row)]
-        else:
-            vectors = torch.from_numpy(look_up(self.table, self.behaviours, behaviours, self.encoder))
+        """As in `BehaviourVectors`."""
+        vectors = self._vectors[self._row[torch.from_numpy(behaviours)]]
         return LoadedBehaviours(send(vectors, torch.device(device)))
 
 

@@ -94,6 +94,16 @@ def test_micro_batches_and_padding_change_nothing(method) -> None:
         assert torch.allclose(gradient, gradients_b[name], atol=1e-4 * scale), name
 
 
+def test_llm_ctr_reads_every_interaction_twice_with_the_usual_sequences() -> None:
+    once = batches(BaheMethod("llm-ctr", N, sequences=("recent",)))
+    twice = batches(llm_ctr(N))
+    for key in twice.in_order():
+        items = behaviours().alone[data().interactions.item[key]]
+        item_tokens = int(behaviours().lengths[items].sum())
+        own, usual = (each.load(key, "cpu").num_tokens - item_tokens for each in (once, twice))
+        assert own > 0 and usual == 2 * own
+
+
 def test_llm_ctr_texts_of_one_padded_length_stand_together() -> None:
     found = batches(llm_ctr(N), batch_targets=30, multiple=16)
     key = found.in_order()[0]
@@ -120,3 +130,16 @@ def test_warming_up_sees_every_shape_of_an_epoch_once(method) -> None:
     assert sorted(warm) == sorted(of_epoch)
     assert found.warm_up("cpu") == []
     assert batches(method).warm_up(torch.device("cuda")) == []
+
+
+def test_behaviours_of_compiled_batches_are_padded_to_one_number() -> None:
+    """Recorded steps are found by their shapes; what stands at each place is the same."""
+    plain, fixed = (batches(bahe(N), target_multiple=multiple) for multiple in (1, 4))
+    keys = [key for epoch in (0, 1) for key in plain.epoch(0, epoch)]
+    pairs = [(plain.load(key, "cpu"), fixed.load(key, "cpu")) for key in keys]
+    assert len({len(batch.behaviours.vectors) for _, batch in pairs}) == 1
+    assert len({len(batch.behaviours.vectors) for batch, _ in pairs}) > 1, "batches differ"
+    model = model_of(bahe(N)).eval()
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            assert torch.allclose(model(ours).score, model(theirs).score[: ours.num_targets], atol=1e-6)

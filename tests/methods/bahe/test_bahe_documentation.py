@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from repro.behaviours.drift import KINDS
-from repro.behaviours.encoding import POOLINGS
+from repro.behaviours.pooling import POOLINGS
 from repro.experiments.bahe import FAMILIES
 from repro.paths import PROJECT_ROOT
 
@@ -39,15 +39,21 @@ def shop(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_the_examples_run() -> None:
-    own, outside = {}, {}
+    own, outside, later = {}, {}, {}
     (code,) = [each for each in EXAMPLES if "events.csv" in each]
     exec(code, own)
     assert own["run"].status == "ok"
     assert own["run"].record["config"]["behaviours"]["sequences"] == list(SEQUENCES)
-    (code,) = [each for each in EXAMPLES if "open_table" in each]
+    (code,) = [each for each in EXAMPLES if "my-image-encoder" in each]
     exec(code, outside)
     assert np.array_equal(outside["found"].numpy(), outside["vectors"][1:])
-    assert len(EXAMPLES) == 2
+    (code,) = [each for each in EXAMPLES if "look_up" in each]
+    exec(code, later)
+    wanted = later["later"]
+    assert (later["table"].rows(wanted.text) < 0).sum() == 3, "one item is new: no, yes and alone"
+    expected = later["encoder"].encode(wanted.tokens_of(np.arange(len(wanted))))
+    assert np.array_equal(later["served"], expected)
+    assert len(EXAMPLES) == 3
 
 
 def test_the_page_names_methods_settings_and_sessions() -> None:

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bahe_cases import TEMPLATE, N, backbone, batches, behaviours, data, own_states, table
+from bahe_cases import N, backbone, batches, behaviours, data, own_states, table
 
 from repro.backbones.loading import Backbone
-from repro.behaviours.encoding import BehaviourEncoder
-from repro.behaviours.table import MemoryTable
+from repro.behaviours.table import MemoryTable, look_up
 from repro.errors import TableError
 from repro.methods.bahe.llm_ctr import LlmCtrModel
 from repro.methods.bahe.model import BaheModel
@@ -134,23 +133,15 @@ def test_padding_at_places_and_targets_does_not_matter(method) -> None:
     assert torch.allclose(one.loss_sum, other.loss_sum, rtol=1e-5)
 
 
-def test_a_missing_behaviour_is_an_error_or_encoded_on_the_fly() -> None:
-    full = table(2)
-    encoder = BehaviourEncoder(backbone(), 2, template=TEMPLATE)
-    assert encoder.fingerprint == full.fingerprint
-    part = MemoryTable(full.fingerprint, full.width)
-    half = len(behaviours()) // 2
-    part.add(behaviours().text[:half], full.vectors().numpy()[full.rows(behaviours().text[:half])])
-    wanted = np.array([0, half - 1, half, len(behaviours()) - 1])
-    strict, lenient = TableVectors(part, behaviours()), TableVectors(part, behaviours(), encoder)
-    assert strict.load(wanted[:2], "cpu").vectors is not None
-    with pytest.raises(TableError, match="missing"):
-        strict.load(wanted, "cpu")
-    found = lenient.load(wanted, "cpu").vectors
+def test_a_batch_gets_the_vectors_of_its_behaviours_and_a_missing_one_is_an_error() -> None:
+    full, wanted = table(2), np.array([0, len(behaviours()) - 1, 3])
+    found = TableVectors(full, behaviours()).load(wanted, "cpu").vectors
     assert found is not None
-    complete = TableVectors(full, behaviours()).load(wanted, "cpu").vectors
-    assert torch.allclose(found, complete, atol=1e-6)
-    assert len(part) == half, "scoring adds nothing to the table"
+    assert np.array_equal(found.numpy(), look_up(full, behaviours(), wanted))
+    part = MemoryTable(full.fingerprint, full.width)
+    part.add(behaviours().text[:-2], look_up(full, behaviours(), np.arange(len(behaviours()) - 2)))
+    with pytest.raises(TableError, match=rf"2 of {len(behaviours())} behaviours are missing"):
+        TableVectors(part, behaviours())
 
 
 @pytest.mark.parametrize("method", [bahe(N), llm_ctr(N), BaheMethod("bahe", N, cached=False)])

@@ -78,7 +78,16 @@ def test_one_table_serves_all_runs_of_an_encoder(workshop, monkeypatch) -> None:
     third = workshop.run(config_of("bahe", pooling="mean"))
     assert filled[0] == 0 < filled[1], "another pooling is another table"
     times = [run.record["time"]["table_build_s"] for run in (first, second, third)]
-    assert times[0] == times[1] != times[2]
+    assert times[0] == pytest.approx(times[1]) and times[0] != times[2]
+
+
+def test_an_unknown_cost_of_the_table_is_null(workshop, tmp_path) -> None:
+    pytest.importorskip("lance", reason="without Lance, tables are in memory")
+    workshop.run(config_of("bahe"))
+    (cost,) = (tmp_path / "cache" / "behaviours").glob("*/fillings.json")
+    cost.unlink()
+    record = workshop.run(config_of("dti-bahe-10")).record
+    assert record["time"]["table_build_s"] is None and record["data"]["behaviours_encoded"] > 0
 
 
 def test_cached_and_uncached_training_end_with_the_same_scores(workshop) -> None:

@@ -161,3 +161,16 @@ def test_the_kernel_of_gpus_gives_the_same_scores(monkeypatch) -> None:
     fast = scores(model, found)
     assert plain.keys() == fast.keys()
     assert all(plain[row] == pytest.approx(fast[row], abs=TOLERANCE) for row in plain)
+
+
+def test_behaviours_of_compiled_batches_are_padded_to_one_number(monkeypatch) -> None:
+    """Recorded steps are found by their shapes; the padding changes no score."""
+    method, sizes = replace(dti_bahe(N, 5), layer_cut=0.25), BatchSizes(10**6, BUCKET_MULTIPLE, 8)
+    model = model_of(method)
+    plain = scores(model, make(method, sizes=sizes))
+    monkeypatch.setattr(SumBatches, "has_few_lengths", lambda self, device: True)
+    found = make(method, sizes=sizes)
+    loaded = [found.load(key, "cpu") for epoch in (0, 1) for key in found.epoch(0, epoch)]
+    assert len({len(batch.behaviours.vectors) for batch in loaded}) == 1
+    assert len({len(np.unique(batch.vector)) for batch in loaded}) > 1, "batches differ"
+    assert scores(model, found) == pytest.approx(plain, abs=TOLERANCE)
