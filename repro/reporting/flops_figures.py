@@ -73,6 +73,8 @@ def _panel(axes: Axes, panel: Mapping[str, Any]) -> None:
         axes.set_yscale("log")
         axes.set_xticks([x for x, _ in panel["lines"][0]["points"]])
         axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    else:
+        axes.set_ylim(bottom=0)  # a difference of some per cent must not look like a slope
     axes.set_title(panel["title"], fontsize=9, loc="left")
     axes.set_xlabel(panel["x"])
     axes.set_ylabel(panel["y"])
