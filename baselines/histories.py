@@ -15,7 +15,7 @@ from torch import Tensor
 
 from baselines.search import Searched, SearchSettings, category_words, search
 from repro.data.interactions import PreparedData
-from repro.prompts.batching import epoch_order
+from repro.prompts.batching import TargetBatches
 
 PADDING, DISLIKED, LIKED = 0, 1, 2
 
@@ -133,7 +133,7 @@ class Histories:
         )
 
 
-class IdBatches:
+class IdBatches(TargetBatches):
     """All batches of one split, as the training loop wants them.
 
     Args:
@@ -144,24 +144,8 @@ class IdBatches:
     """
 
     def __init__(self, histories: Histories, targets: np.ndarray, n: int, batch_targets: int) -> None:
-        self.histories, self.targets, self.n, self.batch_targets = histories, targets, n, batch_targets
-
-    @property
-    def num_targets(self) -> int:
-        """Targets of the split."""
-        return len(self.targets)
-
-    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Rows of every batch in the seeded order of this epoch."""
-        return self._cut(self.targets[epoch_order(len(self.targets), seed, epoch)])
-
-    def in_order(self) -> list[np.ndarray]:
-        """Rows of every batch in chronological order."""
-        return self._cut(self.targets)
-
-    def count(self, key: np.ndarray) -> int:
-        """Targets of a batch."""
-        return len(key)
+        super().__init__(targets, batch_targets)
+        self.histories, self.n = histories, n
 
     def split(self, key: np.ndarray) -> list[np.ndarray]:
         """A batch always fits."""
@@ -170,6 +154,3 @@ class IdBatches:
     def load(self, key: np.ndarray, device: torch.device | str) -> Any:
         """Cut the histories of one batch."""
         return self.histories.batch(key, self.n, device)
-
-    def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
-        return np.split(rows, np.arange(self.batch_targets, len(rows), self.batch_targets))

@@ -8,7 +8,6 @@ table. Building a table from texts costs the sum of both.
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from repro.behaviours.texts import Behaviours, behaviours_of
 from repro.data import default_protocol, load_prepared
 from repro.errors import ConfigError
 from repro.prompts.templates import template_for
-from repro.records.environment import device_name, environment
+from repro.records.environment import device_name, device_slug, environment
 from repro.records.measurements import write_measurement
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -67,8 +66,7 @@ def run_benchmark(
         what = row["storage"] or f"encoder, {row['precision']}"
         show(f"{what}, {row['behaviours']:,} behaviours: {row['behaviours_per_s']:,.0f} per s")
     versions = environment() | {"pylance": importlib.metadata.version("pylance")}
-    name = re.sub(r"[^a-z0-9]+", "-", rows[-1]["device"].lower()).strip("-")
-    return write_measurement(root, "behaviour_table", name, versions, rows)
+    return write_measurement(root, "behaviour_table", device_slug(rows[-1]["device"]), versions, rows)
 
 
 def _rows(sizes: Sequence[int], repeats: int, spec: BackboneSpec) -> Iterator[dict[str, Any]]:

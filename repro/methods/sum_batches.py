@@ -13,7 +13,13 @@ from repro.backbones.plan import MAX_SUM_BLOCK, BatchPlan, plan_batch
 from repro.backbones.visibility import KEY_MULTIPLE, query_blocks
 from repro.data.interactions import TRAIN, PreparedData
 from repro.methods.method import BatchSizes, SumMethod
-from repro.prompts.batching import batch_rows, epoch_order, length_buckets
+from repro.prompts.batching import (
+    SAMPLED_BATCHES,
+    batch_rows,
+    epoch_order,
+    length_buckets,
+    with_room,
+)
 from repro.prompts.packing import PackedBatch, PromptSource, pack_rows, pad_batch
 from repro.prompts.rows import Rows, build_rows
 from repro.prompts.tokenise import TokenisedItems
@@ -130,9 +136,9 @@ class SumBatches:
         """Keys of every block of [SUM]s, with padding: one number that nearly all micro-batches keep to."""
         if self._keys is None:
             parts, block = self._sample(), min(MAX_SUM_BLOCK, self.rows.k)
-            some = [self._pack_to_length(part) for part in parts[:: -(-len(parts) // 16)]]
+            some = [self._pack_to_length(part) for part in parts[:: -(-len(parts) // SAMPLED_BATCHES)]]
             longest = max(query_blocks(packed, True, block).key_index.shape[1] for packed in some)
-            self._keys = -(-int(1.05 * longest) // 256) * 256
+            self._keys = with_room(longest, 256)
         return self._keys
 
     def _rounded(self, sums: int) -> int:

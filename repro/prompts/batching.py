@@ -11,6 +11,8 @@ import numpy as np
 from repro.errors import ConfigError
 from repro.prompts.rows import Rows
 
+SAMPLED_BATCHES = 16  # of an epoch, whose sizes stand for those of all batches
+
 
 def batch_rows(rows: Rows, batch_targets: int, order: np.ndarray) -> list[np.ndarray]:
     """Cut rows, in the given order, into batches that hold `batch_targets` targets on average.
@@ -38,6 +40,43 @@ def batch_rows(rows: Rows, batch_targets: int, order: np.ndarray) -> list[np.nda
 def epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
     """(R,) order of rows in an epoch; the same for the same seed and epoch on every machine."""
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+class TargetBatches:
+    """Keys of batches that are rows of targets, `batch_targets` to a batch; for methods without prompts.
+
+    Args:
+        targets: (T,) rows of the split's targets.
+        batch_targets: targets per batch.
+    """
+
+    def __init__(self, targets: np.ndarray, batch_targets: int) -> None:
+        self.targets, self.batch_targets = targets, batch_targets
+
+    @property
+    def num_targets(self) -> int:
+        """Targets of the split."""
+        return len(self.targets)
+
+    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """Rows of every batch in the seeded order of this epoch."""
+        return self._cut(self.targets[epoch_order(len(self.targets), seed, epoch)])
+
+    def in_order(self) -> list[np.ndarray]:
+        """Rows of every batch in chronological order, for evaluation."""
+        return self._cut(self.targets)
+
+    def count(self, key: np.ndarray) -> int:
+        """Targets of a batch."""
+        return len(key)
+
+    def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
+        return np.split(rows, np.arange(self.batch_targets, len(rows), self.batch_targets))
+
+
+def with_room(longest: int, multiple: int) -> int:
+    """A size 5 % above the longest of a sample, which nearly all batches keep to, and a whole multiple."""
+    return -(-int(1.05 * longest) // multiple) * multiple
 
 
 def length_buckets(lengths: np.ndarray, count: int) -> np.ndarray:

@@ -25,11 +25,11 @@ from repro.methods.bahe.sequences import (
 )
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
 from repro.methods.method import BatchSizes
-from repro.prompts.batching import epoch_order
+from repro.prompts.batching import SAMPLED_BATCHES, TargetBatches, with_room
 
 # Of LLM-CTR on a GPU: every padded length and number of targets is one compilation.
 TEXT_MULTIPLE, TEXT_TARGETS = 256, 16
-SAMPLED_BATCHES = 16
+DISTINCT_MULTIPLE = 64  # distinct behaviours of compiled batches are padded up to a multiple of it
 WARM_UP_BATCHES = 256  # whose shapes stand for those of an epoch
 NO_BEHAVIOURS = LoadedBehaviours(None)
 
@@ -91,7 +91,7 @@ def layout_of(kind: str, n: int, sizes: BatchSizes, compiled: bool) -> Layout:
     return Layout(kind, multiple, targets if compiled else 1, sizes.max_tokens)
 
 
-class BaheBatches:
+class BaheBatches(TargetBatches):
     """All batches of one split.
 
     Args:
@@ -112,28 +112,11 @@ class BaheBatches:
         batch_targets: int,
         layout: Layout,
     ) -> None:
+        super().__init__(targets, batch_targets)
         assert (vectors is None) == (layout.kind == "written-out")
         self.source, self.behaviours, self.vectors = source, behaviours, vectors
-        self.label, self.targets = label, targets
-        self.batch_targets, self.layout = batch_targets, layout
+        self.label, self.layout = label, layout
         self._most: int | None = None
-
-    @property
-    def num_targets(self) -> int:
-        """Targets of the split."""
-        return len(self.targets)
-
-    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Rows of every batch in the seeded order of this epoch."""
-        return self._cut(self.targets[epoch_order(len(self.targets), seed, epoch)])
-
-    def in_order(self) -> list[np.ndarray]:
-        """Rows of every batch in chronological order, for evaluation."""
-        return self._cut(self.targets)
-
-    def count(self, key: np.ndarray) -> int:
-        """Targets of a batch."""
-        return len(key)
 
     def split(self, key: np.ndarray) -> list[np.ndarray]:
         """A batch as micro-batches of about `max_places` places; texts of one padded length together."""
@@ -184,7 +167,8 @@ class BaheBatches:
         if self._most is None:
             some = self.epoch(0, 0)[:: -(-len(self.targets) // (SAMPLED_BATCHES * self.batch_targets))]
             cuts = [self.source.cut(key) for key in some]
-            self._most = most_of([_distinct(self._lay_out(cut), cut.item)[0] for cut in cuts])
+            distinct = [_distinct(self._lay_out(cut), cut.item)[0] for cut in cuts]
+            self._most = with_room(max(map(len, distinct)), DISTINCT_MULTIPLE)
         return self._most
 
     def _shape(self, key: np.ndarray) -> tuple[int, int]:
@@ -193,9 +177,6 @@ class BaheBatches:
         if self.layout.kind == "side-by-side":
             return targets, 1  # no sequence is longer than n, and each is padded to it
         return targets, -(-(int(self._places(key).max()) - 1) // self.layout.multiple)
-
-    def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
-        return np.split(rows, np.arange(self.batch_targets, len(rows), self.batch_targets))
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         """(B,) places of each target's rows with its item; of texts the padded length."""
@@ -211,11 +192,6 @@ class BaheBatches:
         if self.layout.kind == "back-to-back":
             return back_to_back(sequences, self.layout.multiple)
         return written_out(sequences, self.behaviours, self.layout.multiple)
-
-
-def most_of(distinct: list[np.ndarray]) -> int:
-    """A number of behaviours, with 5 % to spare, that these and nearly all other batches keep to."""
-    return -(-int(1.05 * max(map(len, distinct))) // 64) * 64
 
 
 def padded(distinct: np.ndarray, most: int) -> np.ndarray:

@@ -28,13 +28,14 @@ from repro.backbones.plan import BatchPlan
 from repro.backbones.visibility import send
 from repro.behaviours.texts import Behaviours
 from repro.data.interactions import TRAIN, PreparedData
-from repro.methods.bahe.batches import SAMPLED_BATCHES, most_of, padded
+from repro.methods.bahe.batches import DISTINCT_MULTIPLE, padded
 from repro.methods.bahe.head import CtrHead
 from repro.methods.bahe.model import behaviour_vectors, lower_of
 from repro.methods.bahe.settings import BaheMethod
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
 from repro.methods.method import BatchSizes
 from repro.methods.sum_batches import SumBatches
+from repro.prompts.batching import SAMPLED_BATCHES, with_room
 from repro.prompts.packing import PromptSource, ragged_arange
 from repro.prompts.rows import build_rows
 from repro.prompts.settings import PromptSettings
@@ -126,7 +127,7 @@ class StreamingBatches:
                     )
                 ]
                 found.append(np.unique(np.concatenate([self._answered[along], self._alone[along]])))
-            self._most = most_of(found)
+            self._most = with_room(max(map(len, found)), DISTINCT_MULTIPLE)
         return self._most
 
     def load(self, key: np.ndarray, device: torch.device | str) -> StreamingBatch:
