@@ -11,7 +11,14 @@ from rich.console import Console
 from repro import paths
 from repro.commands import bahe as bahe_commands
 from repro.commands import behaviours, output, training
-from repro.commands.options import DataDirOption, DatasetOption, ProtocolOption, PublishOption, TierOption
+from repro.commands.options import (
+    DataDirOption,
+    DatasetOption,
+    ProtocolOption,
+    PublishOption,
+    ShareOption,
+    TierOption,
+)
 from repro.costs.commands import cost_commands
 from repro.errors import ConfigError, ReproError
 
@@ -144,6 +151,7 @@ def select(
         typer.Option(help="ID-based models to search instead, comma-separated, or `all`."),
     ] = None,
     bahe: Annotated[bool, typer.Option("--bahe", help="Search BAHE's family instead.")] = False,
+    share: ShareOption = None,
     publish: PublishOption = False,
 ) -> None:
     """Try settings on the validation split and write all trials down."""
@@ -163,10 +171,14 @@ def select(
     from repro.selection import run_bahe_selection, run_baseline_selection, run_selection
 
     request = (Workshop(data_dir), chosen, dataset, default_protocol(dataset))
-    search = run_bahe_selection if bahe else run_selection
-    written = run_baseline_selection(*request, names, root) if names else [search(*request, root)]
+    if names:
+        written = run_baseline_selection(*request, names, root, share)
+    else:
+        written = (run_bahe_selection if bahe else run_selection)(*request, root, share)
     for path in written:
         typer.echo(f"wrote {path}")
+    if not written:
+        typer.echo("this share is done; the file is written once all shares are")
 
 
 app.command()(training.table3)

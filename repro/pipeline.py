@@ -93,8 +93,7 @@ class Workshop:
             ReproError: bad input.
             KeyboardInterrupt: after saving a checkpoint.
         """
-        loaded = self.load(config.tier, config.dataset, config.protocol)
-        config = config.with_sequences_of(loaded.data.sequences)
+        config, loaded = self._loaded(config)
         resolved = self.resolved(config, loaded)
         name = run_id(resolved, self.device_name)
         checkpoints = CheckpointFolder(self.store.runs / "checkpoints" / name, name)
@@ -136,6 +135,15 @@ class Workshop:
         assert found is not None, "the main process has written the record"
         return found
 
+    def name(self, config: RunConfig) -> str:
+        """The run id that a configuration has here."""
+        return run_id(self.resolved(*self._loaded(config)), self.device_name)
+
+    def _loaded(self, config: RunConfig) -> tuple[RunConfig, LoadedData]:
+        """Its data, and the configuration with what only the data say."""
+        loaded = self.load(config.tier, config.dataset, config.protocol)
+        return config.with_sequences_of(loaded.data.sequences), loaded
+
     def _save_targets(self, config: RunConfig, loaded: LoadedData) -> None:
         if not is_first_process():
             return
@@ -157,8 +165,7 @@ class Workshop:
 
     def validate(self, config: RunConfig) -> dict[str, float] | None:
         """Train without storing anything; the best epoch's validation metrics, None if there are none."""
-        loaded = self.load(config.tier, config.dataset, config.protocol)
-        config = config.with_sequences_of(loaded.data.sequences)
+        config, loaded = self._loaded(config)
         task = self.task(config, loaded)
         seed_everything(config.seed)
         trainer = Trainer(task, config.training, config.seed, None, "selection")

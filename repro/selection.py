@@ -1,4 +1,8 @@
-"""Choice of settings on the validation split: all trials of a search are run, then written down together."""
+"""Choice of settings on the validation split: all trials of a search are run, then written down together.
+
+The result of a trial is kept in `runs/trials/` at once. So a search that was stopped goes on where it was,
+and several processes can each make a share of it: the one that finds all trials made writes them down.
+"""
 
 from __future__ import annotations
 
@@ -9,70 +13,110 @@ from pathlib import Path
 from typing import Any
 
 from repro.experiments import bahe, baselines, selection
-from repro.experiments.run_config import Tier
+from repro.experiments.rows import share_of
+from repro.experiments.run_config import RunConfig, Tier
 from repro.pipeline import Workshop
 from repro.records.atomic import json_bytes, write_file
 from repro.records.environment import code_sha256, environment, git_state
+from repro.records.schema import parse_json
+
+Row = dict[str, Any]
 
 
-def run_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path) -> Path:
-    """Run all trials of `experiments.selection`, then write them with what they were made from."""
+def run_selection(
+    workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path, share: str | None = None
+) -> list[Path]:
+    """Run the trials of `experiments.selection`, or a share of them, and write all down.
+
+    Returns:
+        The file that was written; none while trials of other shares are missing.
+    """
     path = root / "selection" / f"{tier.name}-{dataset}.json"
-    return _run_trials(workshop, tier, selection.trials(tier, dataset, protocol), path)
+    return _of_families(workshop, tier, selection.trials(tier, dataset, protocol), path, share)
 
 
-def run_bahe_selection(workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path) -> Path:
+def run_bahe_selection(
+    workshop: Workshop, tier: Tier, dataset: str, protocol: str, root: Path, share: str | None = None
+) -> list[Path]:
     """The same for the trials of `experiments.bahe`."""
     path = root / "selection" / "bahe" / f"{tier.name}-{dataset}.json"
-    return _run_trials(workshop, tier, bahe.trials(tier, dataset, protocol), path)
-
-
-def _run_trials(workshop: Workshop, tier: Tier, trials: Iterable[selection.Trial], path: Path) -> Path:
-    rows = []
-    for trial in trials:
-        best = workshop.validate(trial.config)
-        row = {
-            "family": trial.family,
-            "learning_rate": trial.learning_rate,
-            "alibi_slope": trial.alibi_slope,
-            "validation_auc": None if best is None else best["auc"],
-            "validation_log_loss": None if best is None else best["log_loss"],
-            "device": workshop.device_name,
-        }
-        rows.append(row)
-        print(row, file=sys.stderr)
-    write_file(path, json_bytes(_made_with() | {"settings": asdict(tier), "rows": rows}))
-    return path
+    return _of_families(workshop, tier, bahe.trials(tier, dataset, protocol), path, share)
 
 
 def run_baseline_selection(
-    workshop: Workshop, tier: Tier, dataset: str, protocol: str, models: Iterable[str], root: Path
+    workshop: Workshop,
+    tier: Tier,
+    dataset: str,
+    protocol: str,
+    models: Iterable[str],
+    root: Path,
+    share: str | None = None,
 ) -> list[Path]:
-    """Run all trials of `experiments.baselines` for these models; one file each, written when it is done."""
+    """The same for the trials of `experiments.baselines` with these models; one file each."""
     paths = []
     for model in models:
-        rows = []
-        for trial in baselines.trials(tier, dataset, protocol):
-            if trial.model != model:
-                continue
-            best = workshop.validate(trial.config)
-            rows.append(
-                {
-                    "model": model,
-                    "n": trial.config.method.n,  # type: ignore[union-attr]
-                    **asdict(trial.chosen),
-                    "validation_auc": None if best is None else best["auc"],
-                    "validation_log_loss": None if best is None else best["log_loss"],
-                    "best_epoch": None if best is None else int(best["epoch"]),
-                    "device": workshop.device_name,
-                }
-            )
-            print(rows[-1], file=sys.stderr)
+        found = [trial for trial in baselines.trials(tier, dataset, protocol) if trial.model == model]
+        settings = [
+            {"model": model, "n": trial.config.method.n, **asdict(trial.chosen)}  # type: ignore[union-attr]
+            for trial in found
+        ]
         path = root / "selection" / "baselines" / f"{tier.name}-{dataset}-{model}.json"
-        write_file(path, json_bytes(_made_with() | {"rows": rows}))
-        paths.append(path)
+        paths += _search(workshop, [trial.config for trial in found], settings, share, path, {})
     return paths
 
 
-def _made_with() -> dict[str, Any]:
-    return {"environment": environment(), "git": git_state(), "code_sha256": code_sha256()}
+def _of_families(
+    workshop: Workshop, tier: Tier, trials: Iterable[selection.Trial], path: Path, share: str | None
+) -> list[Path]:
+    found = list(trials)
+    settings = [
+        {"family": trial.family, "learning_rate": trial.learning_rate, "alibi_slope": trial.alibi_slope}
+        for trial in found
+    ]
+    made_from = {"settings": asdict(tier)}
+    return _search(workshop, [trial.config for trial in found], settings, share, path, made_from)
+
+
+def _search(
+    workshop: Workshop,
+    configs: list[RunConfig],
+    settings: list[Row],
+    share: str | None,
+    path: Path,
+    made_from: dict[str, Any],
+) -> list[Path]:
+    """Make this process's share of the trials; write all of them once all are there."""
+    for number in share_of(range(len(configs)), share):
+        _make(workshop, configs[number])
+        print(settings[number] | _result(workshop, configs[number]), file=sys.stderr)
+    rows = []
+    for setting, config in zip(settings, configs, strict=True):
+        if not _is_made(workshop, config):
+            return []
+        rows.append(setting | _result(workshop, config) | {"device": workshop.device_name})
+    made_with = {"environment": environment(), "git": git_state(), "code_sha256": code_sha256()}
+    write_file(path, json_bytes(made_with | made_from | {"rows": rows}))
+    return [path]
+
+
+def _file(workshop: Workshop, config: RunConfig) -> Path:
+    """Where a trial's result is kept: trials of another code or machine are others."""
+    return workshop.store.runs / "trials" / code_sha256()[:10] / f"{workshop.name(config)}.json"
+
+
+def _is_made(workshop: Workshop, config: RunConfig) -> bool:
+    return _file(workshop, config).is_file()
+
+
+def _make(workshop: Workshop, config: RunConfig) -> None:
+    if not _is_made(workshop, config):
+        best = workshop.validate(config) or {}
+        epoch = int(best["epoch"]) if "epoch" in best else None
+        auc, log_loss = best.get("auc"), best.get("log_loss")
+        result = {"validation_auc": auc, "validation_log_loss": log_loss, "best_epoch": epoch}
+        write_file(_file(workshop, config), json_bytes(result))
+
+
+def _result(workshop: Workshop, config: RunConfig) -> Row:
+    path = _file(workshop, config)
+    return dict(parse_json(path.read_bytes(), path))

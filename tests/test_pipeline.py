@@ -232,7 +232,14 @@ def test_selection_reads_validation_targets_only_and_writes_every_trial(
             replace(trial, config=replace(trial.config, tier=replace(trial.config.tier, subset=subset)))
         )
     monkeypatch.setattr("repro.experiments.selection.trials", lambda *arguments: iter(few))
-    path = run_selection(workshop, few[0].config.tier, DATASET, PROTOCOL, tmp_path / "results")
+    request = (workshop, few[0].config.tier, DATASET, PROTOCOL, tmp_path / "results")
+    assert run_selection(*request, share="2/2") == [], "the first trial is still missing"
+    (path,) = run_selection(*request, share="1/2")
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(workshop, "validate", lambda config: pytest.fail("this trial was made before"))
+        assert run_selection(*request) == [path]
+    assert path.read_bytes() == before
     rows = json.loads(path.read_text())["rows"]
     assert [row["learning_rate"] for row in rows] == [trial.learning_rate for trial in few]
     assert all(0 <= row["validation_auc"] <= 1 for row in rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import typer
 
 from repro import paths
@@ -13,6 +15,7 @@ from repro.commands.options import (
     PublishOption,
     RowsOption,
     SeedsOption,
+    ShareOption,
     TierOption,
 )
 from repro.commands.training import check_seeds, train
@@ -26,13 +29,14 @@ def bahe(
     data_dir: DataDirOption = None,
     rows: RowsOption = None,
     seeds: SeedsOption = None,
+    share: ShareOption = None,
     publish: PublishOption = False,
 ) -> None:
     """Train and test BAHE, LLM-CTR and DTI over BAHE beside SW, DTI and DIN on the same targets."""
     from repro.experiments.bahe import bahe_runs
     from repro.experiments.floor import with_floor
 
-    train(("bahe",), with_floor(bahe_runs), tier, dataset, protocol, data_dir, rows, seeds, publish)
+    train(("bahe",), with_floor(bahe_runs), tier, dataset, protocol, data_dir, rows, seeds, share, publish)
 
 
 def bahe_ablation(
@@ -42,6 +46,7 @@ def bahe_ablation(
     data_dir: DataDirOption = None,
     rows: RowsOption = None,
     seeds: SeedsOption = None,
+    share: ShareOption = None,
     publish: PublishOption = False,
 ) -> None:
     """Train BAHE with one part changed at a time, on the same targets."""
@@ -49,7 +54,7 @@ def bahe_ablation(
     from repro.experiments.floor import with_floor
 
     runs_of = with_floor(ablation_runs)
-    train(("bahe_ablation",), runs_of, tier, dataset, protocol, data_dir, rows, seeds, publish)
+    train(("bahe_ablation",), runs_of, tier, dataset, protocol, data_dir, rows, seeds, share, publish)
 
 
 def bahe_open(
@@ -59,6 +64,7 @@ def bahe_open(
     data_dir: DataDirOption = None,
     rows: RowsOption = None,
     seeds: SeedsOption = None,
+    share: ShareOption = None,
     publish: PublishOption = False,
 ) -> None:
     """Layer cuts, tables that age, and leakage of DTI over BAHE (rows `cuts`, `stale`, `leakage`).
@@ -72,14 +78,15 @@ def bahe_open(
     check_seeds(seeds)
     if set(names) != {LEAKAGE}:
         runs_of = with_floor(open_runs)
-        train(("bahe_open",), runs_of, tier, dataset, protocol, data_dir, rows, seeds, publish)
+        train(("bahe_open",), runs_of, tier, dataset, protocol, data_dir, rows, seeds, share, publish)
     else:
-        _refuse({"tier": tier, "dataset": dataset, "protocol": protocol, "data-dir": data_dir})
-    if LEAKAGE in names:
+        given = {"tier": tier, "dataset": dataset, "protocol": protocol, "data-dir": data_dir, "share": share}
+        _refuse(given)
+    if LEAKAGE in names and (share is None or share.startswith("1/")):
         _measure_leakage(seeds or 1, publish)
 
 
-def _refuse(options: dict[str, object]) -> None:
+def _refuse(options: Mapping[str, object]) -> None:
     """Refuse options that the leakage rows have no use for."""
     for name, value in options.items():
         if value is not None:

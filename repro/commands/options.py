@@ -20,3 +20,6 @@ SeedsOption = Annotated[int | None, typer.Option(help="Seeds per row; default: t
 PublishOption = Annotated[
     bool, typer.Option("--publish", help="Copy the finished runs to results/ afterwards.")
 ]
+ShareOption = Annotated[
+    str | None, typer.Option(help="i/n: make every n-th run from the i-th on; for one process per GPU.")
+]

@@ -17,6 +17,7 @@ from repro.commands.options import (
     PublishOption,
     RowsOption,
     SeedsOption,
+    ShareOption,
     TierOption,
 )
 from repro.errors import ConfigError
@@ -32,13 +33,16 @@ def table1(
     data_dir: DataDirOption = None,
     rows: RowsOption = None,
     seeds: SeedsOption = None,
+    share: ShareOption = None,
     publish: PublishOption = False,
 ) -> None:
     """Train and test the rows of DTI's Table 1; the page is rendered again after each row."""
     from repro.experiments.floor import with_floor
     from repro.experiments.table1 import table1_runs
 
-    train(("table1",), with_floor(table1_runs), tier, dataset, protocol, data_dir, rows, seeds, publish)
+    train(
+        ("table1",), with_floor(table1_runs), tier, dataset, protocol, data_dir, rows, seeds, share, publish
+    )
 
 
 def figure2(
@@ -48,6 +52,7 @@ def figure2(
     data_dir: DataDirOption = None,
     rows: RowsOption = None,
     seeds: SeedsOption = None,
+    share: ShareOption = None,
     publish: PublishOption = False,
 ) -> None:
     """AUC against k (DTI's Figure 2): the runs of table1, drawn."""
@@ -55,7 +60,7 @@ def figure2(
     from repro.experiments.table1 import table1_runs
 
     runs_of = with_floor(table1_runs)
-    train(("table1", "figure2"), runs_of, tier, dataset, protocol, data_dir, rows, seeds, publish)
+    train(("table1", "figure2"), runs_of, tier, dataset, protocol, data_dir, rows, seeds, share, publish)
 
 
 def baselines(
@@ -65,13 +70,14 @@ def baselines(
     data_dir: DataDirOption = None,
     rows: RowsOption = None,
     seeds: SeedsOption = None,
+    share: ShareOption = None,
     publish: PublishOption = False,
 ) -> None:
     """Train and test the floor and the ID-based models on the targets of a tier."""
     from repro.experiments.baselines import BASELINE_SEEDS, baseline_runs
 
     seeds = BASELINE_SEEDS if seeds is None else seeds
-    request = (tier, dataset, protocol, data_dir, rows, seeds, publish)
+    request = (tier, dataset, protocol, data_dir, rows, seeds, share, publish)
     train(("baselines", "table1"), baseline_runs, *request)
 
 
@@ -82,13 +88,16 @@ def table3(
     data_dir: DataDirOption = None,
     rows: RowsOption = None,
     seeds: SeedsOption = None,
+    share: ShareOption = None,
     publish: PublishOption = False,
 ) -> None:
     """Training time until convergence (DTI's Table 3): ten epochs at most, stopped by validation."""
     from repro.experiments.floor import with_floor
     from repro.experiments.table3 import table3_runs
 
-    train(("table3",), with_floor(table3_runs), tier, dataset, protocol, data_dir, rows, seeds, publish)
+    train(
+        ("table3",), with_floor(table3_runs), tier, dataset, protocol, data_dir, rows, seeds, share, publish
+    )
 
 
 def check_seeds(seeds: int | None) -> None:
@@ -106,17 +115,23 @@ def train(
     data_dir: Path | None,
     rows: str | None,
     seeds: int | None,
+    share: str | None,
     publish: bool,
 ) -> None:
-    """Train the runs that `runs_of` declares for a tier, data set, rows and seeds, and render the pages."""
+    """Train the runs that `runs_of` declares for a tier, data set, rows and seeds, and render the pages.
+
+    Args:
+        share: of these runs, as `share_of` reads it.
+    """
     from repro.data import default_protocol
+    from repro.experiments.rows import share_of
     from repro.experiments.tiers import tier_named
 
     tier = tier_named(tier_name)
     check_seeds(seeds)
     dataset = dataset or tier.datasets[0]
     protocol = protocol or default_protocol(dataset)
-    configs = runs_of(tier, dataset, protocol, rows, seeds or tier.seeds)
+    configs = share_of(runs_of(tier, dataset, protocol, rows, seeds or tier.seeds), share)
     if publish:
         output.require_clean_tree()
 

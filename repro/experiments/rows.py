@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
 
 from repro.errors import ConfigError
+
+Each = TypeVar("Each")
 
 
 def pick_rows(
@@ -24,3 +28,18 @@ def pick_rows(
             if name not in names:
                 names.append(name)
     return names
+
+
+def share_of(everything: Sequence[Each], share: str | None) -> list[Each]:
+    """A process's share of runs or trials: of "2/4" every fourth, from the second on; None is all.
+
+    Raises:
+        ConfigError: not two whole numbers i/n with 1 <= i <= n.
+    """
+    if share is None:
+        return list(everything)
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", share)
+    if found is None or int(found[1]) > int(found[2]):
+        expected = "i/n with 1 <= i <= n, e.g. 1/4"
+        raise ConfigError("share", repr(share), expected, "give each of n processes its own number i")
+    return list(everything[int(found[1]) - 1 :: int(found[2])])

@@ -178,6 +178,7 @@ def stub(monkeypatch) -> dict[str, int]:
             raise KeyboardInterrupt
         state["left"] -= 1
         settings = {"batch": plan.batch, "dtype": bahe_benchmark._dtype(plan, spec), "compile": plan.compiled}
+        settings |= {"device": device_name(str(device)), "cuda_graph": plan.graphs and device.type == "cuda"}
         lengths = {"text_tokens": tokens, "behaviour_tokens": size, "method": method}
         return [ROW | settings | lengths | {"step_ms": float(state["run"])}]
 

@@ -81,13 +81,15 @@ def test_it_takes_the_steps_of_the_training_loop(precision) -> None:
     task = Task(theirs, batches, batches, batches, np.zeros(32), np.zeros(32, dtype=np.int64))
     trainer = Trainer(task, settings, 0, None, "probe")
     trainer.train_on(list(range(8)))
-    step = TrainingStep(ours, few_batches()[0], settings, trainer.total_steps, CPU)
-    for batch in few_batches():
+    ours.to(trainer.device)  # a GPU, where there is one
+    on_device = [batches.load(key, trainer.device) for key in range(8)]
+    step = TrainingStep(ours, on_device[0], settings, trainer.total_steps, trainer.device)
+    for batch in on_device:
         step(batch)
     start = Probe().state_dict()
     for name, value in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value), name
-        assert not torch.equal(start[name], value), "nothing was learned"
+        assert not torch.equal(start[name], value.cpu()), "nothing was learned"
 
 
 def test_a_batch_of_another_shape_is_refused() -> None:
