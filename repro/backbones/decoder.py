@@ -22,6 +22,7 @@ from repro.backbones.fast_decoder import FastLayers
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.loading import Backbone
+from repro.backbones.lora_linear import linear, linears
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.errors import BackboneError
 from repro.prompts.packing import PackedBatch
@@ -131,11 +132,12 @@ def causal_batch(tokens: np.ndarray) -> PackedBatch:
     )
 
 
-def _heads(attention: Any, name: str, x_NE: Tensor) -> Tensor:
-    """Queries, keys or values (`q`, `k`, `v`) of one layer, (N, heads, D), before the rotary embedding."""
-    x = getattr(attention, f"{name}_proj")(x_NE).view(len(x_NE), -1, attention.head_dim)
-    norm = getattr(attention, f"{name}_norm", None)
-    return x if norm is None else norm(x)
+def _heads(attention: Any, names: str, x_NE: Tensor) -> list[Tensor]:
+    """Queries, keys or values (`q`, `k`, `v`) of a layer before the rotary embedding: (N, heads, D) each."""
+    modules = [getattr(attention, f"{name}_proj") for name in names]
+    norms = [getattr(attention, f"{name}_norm", None) for name in names]
+    heads = [x.view(len(x_NE), -1, attention.head_dim) for x in linears(modules, x_NE)]
+    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=True)]
 
 
 def project(
@@ -143,16 +145,27 @@ def project(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Norm and projections: rotated queries (from `query_from` on), rotated keys, plain keys, values."""
     attention, normed = layer.self_attn, cast_once(layer.input_layernorm(hidden_NE))
-    plain_key, value = _heads(attention, "k", normed), _heads(attention, "v", normed)
-    query = _heads(attention, "q", normed[query_from:])
+    if query_from:
+        plain_key, value = _heads(attention, "kv", normed)
+        (query,) = _heads(attention, "q", normed[query_from:])
+    else:
+        query, plain_key, value = _heads(attention, "qkv", normed)
     query = rotate(query, cos_ND[query_from:], sin_ND[query_from:])
     return query.to(value.dtype), rotate(plain_key, cos_ND, sin_ND).to(value.dtype), plain_key, value
 
 
 def finish(layer: Any, hidden_NE: Tensor, attended_NHD: Tensor) -> Tensor:
     """The rest of one layer: output projection, residual, MLP."""
-    hidden = hidden_NE + layer.self_attn.o_proj(attended_NHD.flatten(1))
-    return hidden + layer.mlp(cast_once(layer.post_attention_layernorm(hidden)))
+    hidden = hidden_NE + linear(layer.self_attn.o_proj, attended_NHD.flatten(1))
+    return hidden + _mlp(layer.mlp, cast_once(layer.post_attention_layernorm(hidden)))
+
+
+def _mlp(mlp: Any, x_NE: Tensor) -> Tensor:
+    """down(act(gate(x)) * up(x)), or what an MLP without a gate does itself."""
+    if not hasattr(mlp, "gate_proj"):
+        return mlp(x_NE)
+    gate, up = linears([mlp.gate_proj, mlp.up_proj], x_NE)
+    return linear(mlp.down_proj, mlp.act_fn(gate) * up)
 
 
 def _mixing_weights(
@@ -249,7 +262,7 @@ class Decoder:
                 "use mixing='projected'",
             )
         normed = layer.input_layernorm(initial)
-        key, value = _heads(attention, "k", normed), _heads(attention, "v", normed)
+        key, value = _heads(attention, "kv", normed)
         if plan.fixes.position != "alibi-plain-keys":
             key = rotate(key, cos, sin)
         norm = layer.input_layernorm

@@ -4,12 +4,16 @@ It computes what `decoder.Decoder` does with query blocks (tested against it). A
 over text and [SUM]s at once, in the kernel's order. The last layer, where nothing but the [SUM]s is read,
 gathers keys for the [SUM]s as everywhere else: it costs next to nothing, and the reset needs it.
 
-One compilation per padded length N serves all layers; `SumBatches` keeps the lengths few.
+A layer is compiled as two halves, each from a normed state to the next: attention with the norm behind it,
+and the MLP with the following layer's norm. So every residual sum is in one kernel with the norm that reads
+it, and is kept for the backward pass as it is, not as two terms. One compilation of each half per padded
+length N serves all layers; `SumBatches` keeps the lengths few.
 Shapes: as in `decoder.py`; N tokens by place.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,79 +23,131 @@ from torch import Tensor, nn
 from repro.backbones.attention import sum_attention
 from repro.backbones.interval_attention import interval_attention
 from repro.backbones.layer_parts import cast_once, rotate
+from repro.backbones.lora_linear import linear, linears
 from repro.backbones.plan import BatchPlan
 
 
-def _linear(x: Tensor, modules: list[Any]) -> tuple[Tensor, ...]:
-    """Several projections of one input: as one product where they are plain, so that x is read once."""
+def _projections(x: Tensor, modules: list[Any]) -> tuple[Tensor, ...]:
+    """Of one input: one product, side by side, where all are plain, so that x is read once; else one each."""
     biases: list[Tensor] = [m.bias for m in modules if type(m) is nn.Linear and m.bias is not None]
     if any(type(m) is not nn.Linear for m in modules) or len(biases) not in (0, len(modules)):
-        return tuple(module(x) for module in modules)
-    weights: list[Tensor] = [module.weight for module in modules]
-    out = F.linear(x, torch.cat(weights), torch.cat(biases) if biases else None)
-    return out.split([module.out_features for module in modules], dim=-1)
+        return linears(modules, x)
+    weight = torch.cat([cast_once(module.weight) for module in modules])
+    return (F.linear(x, weight, torch.cat(biases) if biases else None),)
 
 
 def _query_key_value(attention_module: Any, normed_NE: Tensor) -> list[Tensor]:
-    """(N, heads, D) each, before the rotary embedding."""
-    names = ("q", "k", "v")
-    modules = [getattr(attention_module, f"{name}_proj") for name in names]
-    heads = []
-    for name, x in zip(names, _linear(normed_NE, modules), strict=True):
-        x = x.unflatten(-1, (-1, attention_module.head_dim))
-        norm = getattr(attention_module, f"{name}_norm", None)
-        heads.append(x if norm is None else norm(x))
-    return heads
+    """Before the rotary embedding, as `interval_attention` takes them: (N, H + 2K, D), or three tensors."""
+    modules = [getattr(attention_module, f"{name}_proj") for name in ("q", "k", "v")]
+    norms = [getattr(attention_module, f"{name}_norm", None) for name in ("q", "k", "v")]
+    projected = _projections(normed_NE, modules)
+    if len(projected) == 1 and any(norm is not None for norm in norms):
+        projected = projected[0].split([module.out_features for module in modules], dim=-1)
+    heads = [x.unflatten(-1, (-1, attention_module.head_dim)) for x in projected]
+    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=False)]
 
 
 def _mlp(mlp: Any, x_NE: Tensor) -> Tensor:
     """down(act(gate(x)) * up(x)), with gate and up as one product."""
-    gate, up = _linear(x_NE, [mlp.gate_proj, mlp.up_proj])
-    return mlp.down_proj(mlp.act_fn(gate) * up)
+    projected = _projections(x_NE, [mlp.gate_proj, mlp.up_proj])
+    gate, up = projected if len(projected) == 2 else projected[0].chunk(2, dim=-1)
+    return linear(mlp.down_proj, mlp.act_fn(gate) * up)
 
 
-def attend(
+def _attended(
     layer: Any,
-    hidden: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    tables: list[Tensor],
-    num_prefix: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Attention of one layer over all places; with it queries, rotated and plain keys, and values."""
-    query, plain_key, value = _query_key_value(layer.self_attn, cast_once(layer.input_layernorm(hidden)))
-    query, key = (rotate(x, cos, sin).to(value.dtype) for x in (query, plain_key))
-    scale = float(layer.self_attn.scaling)
-    attended, _ = interval_attention(query, key, value, tables, num_prefix, scale)
-    return attended, query, key, plain_key, value
-
-
-def finish(layer: Any, hidden_NE: Tensor, attended_NHD: Tensor) -> Tensor:
-    """The rest of one layer: output projection, residual, MLP."""
-    hidden = hidden_NE + layer.self_attn.o_proj(attended_NHD.flatten(1))
-    return hidden + _mlp(layer.mlp, cast_once(layer.post_attention_layernorm(hidden)))
-
-
-def whole_layer(
-    layer: Any,
-    hidden: Tensor,
+    projected: list[Tensor],
     cos: Tensor,
     sin: Tensor,
     tables: list[Tensor],
     num_prefix: int,
 ) -> Tensor:
-    """One layer over all places."""
-    return finish(layer, hidden, attend(layer, hidden, cos, sin, tables, num_prefix)[0])
+    """Attention of one layer over all places, (N, H, D), of what its projections gave."""
+    module = layer.self_attn
+    num_kv = module.k_proj.out_features // module.head_dim
+    return interval_attention(projected, cos, sin, tables, num_kv, num_prefix, float(module.scaling))[0]
+
+
+class _ResidualSum(torch.autograd.Function):
+    """hidden + update, rounded once; both get the same gradient, which is written once.
+
+    Through float32, as it is computed anyway. As a sum of bfloat16 the compiler would put it into the product
+    that gives the update, and that library call begins with a copy of `hidden`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, update: Tensor) -> Tensor:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        return (hidden.to(wide) + update.to(wide)).to(hidden.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor]:
+        (gradient,) = gradients
+        return gradient, gradient
+
+
+def input_norm(layer: Any, hidden: Tensor) -> Tensor:
+    """What the projections of a layer read."""
+    return cast_once(layer.input_layernorm(hidden))
+
+
+def attend(
+    layer: Any, normed: Tensor, cos: Tensor, sin: Tensor, tables: list[Tensor], num_prefix: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Attention of one layer over all places; with it plain queries, rotated and plain keys, and values."""
+    projected = _query_key_value(layer.self_attn, normed)
+    attended = _attended(layer, projected, cos, sin, tables, num_prefix)
+    num_heads = attended.shape[1]
+    if len(projected) == 1:
+        num_kv = (projected[0].shape[1] - num_heads) // 2
+        projected = list(projected[0].split([num_heads, num_kv, num_kv], dim=1))
+    query, plain_key, value = projected
+    return attended, query, rotate(plain_key, cos, sin).to(value.dtype), plain_key, value
+
+
+def after_attention(layer: Any, hidden_NE: Tensor, attended_NHD: Tensor) -> tuple[Tensor, Tensor]:
+    """Output projection and residual: the state that the MLP adds to, and the same normed, which it reads."""
+    hidden = _ResidualSum.apply(hidden_NE, linear(layer.self_attn.o_proj, attended_NHD.flatten(1)))
+    return hidden, cast_once(layer.post_attention_layernorm(hidden))
+
+
+def attention_half(
+    layer: Any,
+    hidden: Tensor,
+    normed: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    tables: list[Tensor],
+    num_prefix: int,
+) -> tuple[Tensor, Tensor]:
+    """The first half of a layer over all places, from state and normed state to those between the halves."""
+    projected = _query_key_value(layer.self_attn, normed)
+    return after_attention(layer, hidden, _attended(layer, projected, cos, sin, tables, num_prefix))
+
+
+def mlp_half(layer: Any, following: Any, hidden: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
+    """The second half: the state that the following layer adds to, and the same normed, which it reads."""
+    hidden = _ResidualSum.apply(hidden, _mlp(layer.mlp, normed))
+    return hidden, input_norm(following, hidden)
+
+
+def finish_sums(layer: Any, hidden_SE: Tensor, attended_SHD: Tensor) -> Tensor:
+    """The rest of the last layer."""
+    hidden, normed = after_attention(layer, hidden_SE, attended_SHD)
+    return _ResidualSum.apply(hidden, _mlp(layer.mlp, normed))
 
 
 def project_for_sums(
-    layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, sum_place: Tensor
+    layer: Any, normed: Tensor, cos: Tensor, sin: Tensor, sum_place: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Last layer: queries of the [SUM]s; rotated keys, plain keys and values of everything."""
-    module, normed = layer.self_attn, cast_once(layer.input_layernorm(hidden))
-    heads = []
-    for name, x in (("q", normed.index_select(0, sum_place)), ("k", normed), ("v", normed)):
-        x = getattr(module, f"{name}_proj")(x).unflatten(-1, (-1, module.head_dim))
+    module, heads = layer.self_attn, []
+    projected = (
+        linear(module.q_proj, normed.index_select(0, sum_place)),
+        *linears([module.k_proj, module.v_proj], normed),
+    )
+    for name, x in zip(("q", "k", "v"), projected, strict=True):
+        x = x.unflatten(-1, (-1, module.head_dim))
         norm = getattr(module, f"{name}_norm", None)
         heads.append(x if norm is None else norm(x))
     query, plain_key, value = heads
@@ -110,23 +166,24 @@ class FastLayers:
 
     def __init__(self, layers: nn.ModuleList, reset_keys: Any, compiled: bool) -> None:
         self.layers, self.reset_keys = layers, reset_keys
-        self.whole_layer: Any = whole_layer
+        self.attention_half: Any = attention_half
+        self.mlp_half: Any = mlp_half
         self.attend: Any = attend
+        self.after_attention: Any = after_attention
+        self.input_norm: Any = input_norm
         self.project_for_sums: Any = project_for_sums
-        self.finish: Any = finish
-        self.finish_sums: Any = finish
+        self.finish_sums: Any = finish_sums
         if compiled:
             self._compile()
 
     def _compile(self) -> None:
-        """Static lengths for what runs over all places, one dynamic one for the few [SUM]s."""
+        """Static lengths for what runs over all places in every layer, one dynamic one for the rest."""
         config: Any = torch._dynamo.config  # training, validation and test have 8 lengths together
         config.recompile_limit = max(config.recompile_limit, 16)
-        self.whole_layer = torch.compile(whole_layer, dynamic=False)
-        self.attend = torch.compile(attend, dynamic=False)
-        self.finish = torch.compile(finish, dynamic=False)
-        self.project_for_sums = torch.compile(project_for_sums, dynamic=True)
-        self.finish_sums = torch.compile(finish, dynamic=True)
+        for name in ("attention_half", "mlp_half", "attend", "after_attention"):
+            setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
+        for name in ("input_norm", "project_for_sums", "finish_sums"):
+            setattr(self, name, torch.compile(getattr(self, name), dynamic=True))
 
     def forward(self, tokens_NE: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan) -> Tensor:
         """(S, E) states of the [SUM]s after the last layer.
@@ -139,20 +196,22 @@ class FastLayers:
         assert intervals is not None
         hidden = initial = cast_once(tokens_NE).index_select(0, intervals.order)
         mask = (intervals.tables, intervals.num_prefix)
-        layer: Any
-        for layer in self.layers[:-1]:
+        layers: list[Any] = list(self.layers)
+        normed = self.input_norm(layers[0], hidden)
+        for layer, following in pairwise(layers):
             if intervals.sums_inside:
-                hidden = self.whole_layer(layer, hidden, cos, sin, *mask)
-                continue
-            attended, query, *keys = self.attend(layer, hidden, cos, sin, *mask)
-            of_sums = self._sums(
-                layer, query.index_select(0, intervals.sum_place), keys, hidden, initial, cos, sin, plan
-            )
-            hidden = self.finish(layer, hidden, attended.index_copy(0, intervals.sum_place, of_sums))
-        layer = self.layers[-1]
-        query, *keys = self.project_for_sums(layer, hidden, cos, sin, intervals.sum_place)
-        attended = self._sums(layer, query, keys, hidden, initial, cos, sin, plan)
-        return self.finish_sums(layer, hidden.index_select(0, intervals.sum_place), attended)
+                hidden, normed = self.attention_half(layer, hidden, normed, cos, sin, *mask)
+            else:
+                attended, query, *keys = self.attend(layer, normed, cos, sin, *mask)
+                at_sums = (x.index_select(0, intervals.sum_place) for x in (query, cos, sin))
+                query = rotate(*at_sums).to(attended.dtype)
+                of_sums = self._sums(layer, query, keys, hidden, initial, cos, sin, plan)
+                attended = attended.index_copy(0, intervals.sum_place, of_sums)
+                hidden, normed = self.after_attention(layer, hidden, attended)
+            hidden, normed = self.mlp_half(layer, following, hidden, normed)
+        query, *keys = self.project_for_sums(layers[-1], normed, cos, sin, intervals.sum_place)
+        attended = self._sums(layers[-1], query, keys, hidden, initial, cos, sin, plan)
+        return self.finish_sums(layers[-1], hidden.index_select(0, intervals.sum_place), attended)
 
     def _sums(
         self,

@@ -9,6 +9,11 @@ are short, and starting a loop costs as much as some turns of it. So every tile 
 The backward pass computes scores twice (once by queries, once by keys; the keys of a copy, which all queries
 see, have kernels of their own) and adds nothing atomically: a batch always gives the same gradient.
 
+Queries and keys are read rotated and side by side, (N, H + K, D): `rotate` stores them so, once for all
+readers, and queries times the scale of the scores, which are in base 2. Gradients are turned back in
+registers and stored at any stride, so in one tensor too: neither the rotary embedding's gradient nor putting
+three gradients side by side is a pass over memory.
+
 N places, H query heads, K = H / G key-value heads, D head size. Imported on CUDA only.
 """
 
@@ -30,6 +35,46 @@ def _load(pointer, row, stride, head, inside, D: tl.constexpr):
     """(rows, D) of one head; zeros outside."""
     dim = tl.arange(0, D)
     return tl.load(pointer + row[:, None] * stride + head * D + dim[None, :], mask=inside[:, None], other=0.0)
+
+
+@triton.jit
+def _turn(row, inside, cos_ptr, sin_ptr, D: tl.constexpr):
+    """(rows, D / 2) cosines and sines of rows: the second half of a head has the same as the first."""
+    where = row[:, None] * D + tl.arange(0, D // 2)[None, :]
+    cos = tl.load(cos_ptr + where, mask=inside[:, None], other=0.0).to(tl.float32)
+    sin = tl.load(sin_ptr + where, mask=inside[:, None], other=0.0).to(tl.float32)
+    return cos, sin
+
+
+@triton.jit
+def rotate(x_ptr, turned_ptr, cos_ptr, sin_ptr, x_stride, stride, num_places, num_heads, num_scaled, scale,
+           D: tl.constexpr, BM: tl.constexpr):
+    """Rotary embedding of the heads of BM places; the first `num_scaled` times `scale`."""
+    row = tl.program_id(0) * BM + tl.arange(0, BM)
+    inside = row < num_places
+    cos, sin = _turn(row, inside, cos_ptr, sin_ptr, D)
+    dim = tl.arange(0, D // 2)[None, :]
+    for head in range(num_heads):
+        at = x_ptr + row[:, None] * x_stride + head * D + dim
+        first = tl.load(at, mask=inside[:, None], other=0.0).to(tl.float32)
+        second = tl.load(at + D // 2, mask=inside[:, None], other=0.0).to(tl.float32)
+        where = turned_ptr + row[:, None] * stride + head * D + dim
+        factor = tl.where(head < num_scaled, scale, 1.0)
+        kind = turned_ptr.dtype.element_ty
+        tl.store(where, ((first * cos - second * sin) * factor).to(kind), mask=inside[:, None])
+        tl.store(where + D // 2, ((second * cos + first * sin) * factor).to(kind), mask=inside[:, None])
+
+
+@triton.jit
+def _store_turned_back(grad, pointer, row, stride, head, stored, cos_ptr, sin_ptr, D: tl.constexpr):
+    """Store the gradient (rows, D) of a rotated head as that of the head before the rotary embedding."""
+    halves = tl.permute(tl.reshape(grad, (grad.shape[0], 2, D // 2)), (0, 2, 1))
+    first, second = tl.split(halves)
+    cos, sin = _turn(row, stored, cos_ptr, sin_ptr, D)
+    at = pointer + row[:, None] * stride + head * D + tl.arange(0, D // 2)[None, :]
+    kind = pointer.dtype.element_ty
+    tl.store(at, (first * cos + second * sin).to(kind), mask=stored[:, None])
+    tl.store(at + D // 2, (second * cos - first * sin).to(kind), mask=stored[:, None])
 
 
 @triton.jit
@@ -90,29 +135,27 @@ def _keys_at(turn, one, two, over_copies, begin, num_places, query, lo, length, 
 
 @triton.jit
 def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, seen_as_ptr, slope_ptr,
-            position_ptr,
-            q_stride, k_stride, v_stride, num_places, num_heads, scale,
-            G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr,
-            BN: tl.constexpr):
+            position_ptr, qk_stride, v_stride, num_places, num_heads, G: tl.constexpr, D: tl.constexpr,
+            P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
     """One tile of BM queries of one head: output (N, H, D) and log2 of the softmax's denominator (H, N)."""
     head, tile = tl.program_id(0), tl.program_id(1)
     kv = head // G
     query, real, lo, length, copy, slope, position = _queries_of(
         tile, num_places, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr, P, BIAS, BM)
     one, two, over_copies, begin, turns = _run_of(tile, num_places, lo_ptr, hi_ptr, copy_ptr, P, BM, BN)
-    q = _load(q_ptr, query, q_stride, head, real, D)
+    q = _load(q_ptr, query, qk_stride, head, real, D)
     acc = tl.zeros([BM, D], tl.float32)
     peak, total = tl.full([BM], NEVER, tl.float32), tl.zeros([BM], tl.float32)
     for turn in range(turns):
         key, inside, seen_as, since, span, own = _keys_at(
             turn, one, two, over_copies, begin, num_places, query, lo, length, copy, seen_as_ptr, P, BN)
-        k = _load(k_ptr, key, k_stride, kv, inside, D)
-        s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        k = _load(k_ptr, key, qk_stride, kv, inside, D)
+        s = tl.dot(q, tl.trans(k), input_precision="ieee")
         if BIAS:
             key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
             s += slope[:, None] * (key_position[None, :] - position[:, None])
         seen = _in(seen_as[None, :], since[:, None], span[:, None]) | (key[None, :] == own[:, None])
-        s = tl.where(seen, s, NEVER)  # after the scale: fused, it would round to infinity
+        s = tl.where(seen, s, NEVER)
         higher = tl.maximum(peak, tl.max(s, 1))
         p = tl.exp2(s - higher[:, None])
         shrink = tl.exp2(peak - higher)
@@ -127,19 +170,16 @@ def forward(q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, copy_ptr, see
 
 @triton.jit
 def backward_queries(q_ptr, k_ptr, v_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr, dq_ptr, lo_ptr, hi_ptr,
-                     copy_ptr,
-                     seen_as_ptr, slope_ptr, position_ptr, q_stride, k_stride, v_stride, num_places,
-                     num_heads, scale,
-                     factor, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr,
-                     BM: tl.constexpr,
-                     BN: tl.constexpr):
-    """Gradient (N, H, D) of one tile of queries; delta (H, N), sums of out * d_out, for the keys' pass."""
+                     copy_ptr, seen_as_ptr, slope_ptr, position_ptr, cos_ptr, sin_ptr, qk_stride, v_stride,
+                     grad_stride, num_places, num_heads, factor, G: tl.constexpr, D: tl.constexpr,
+                     P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    """Gradient of one tile of queries, turned back; delta (H, N), sums of out * d_out, for the keys' pass."""
     head, tile = tl.program_id(0), tl.program_id(1)
     kv = head // G
     query, real, lo, length, copy, slope, position = _queries_of(
         tile, num_places, lo_ptr, hi_ptr, copy_ptr, slope_ptr, position_ptr, P, BIAS, BM)
     one, two, over_copies, begin, turns = _run_of(tile, num_places, lo_ptr, hi_ptr, copy_ptr, P, BM, BN)
-    q = _load(q_ptr, query, q_stride, head, real, D)
+    q = _load(q_ptr, query, qk_stride, head, real, D)
     d_out = _load(d_out_ptr, query, num_heads * D, head, real, D)
     out = _load(out_ptr, query, num_heads * D, head, real, D)
     delta = tl.sum(out.to(tl.float32) * d_out.to(tl.float32), 1)
@@ -149,8 +189,8 @@ def backward_queries(q_ptr, k_ptr, v_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr
     for turn in range(turns):
         key, inside, seen_as, since, span, own = _keys_at(
             turn, one, two, over_copies, begin, num_places, query, lo, length, copy, seen_as_ptr, P, BN)
-        k, v = _load(k_ptr, key, k_stride, kv, inside, D), _load(v_ptr, key, v_stride, kv, inside, D)
-        s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        k, v = _load(k_ptr, key, qk_stride, kv, inside, D), _load(v_ptr, key, v_stride, kv, inside, D)
+        s = tl.dot(q, tl.trans(k), input_precision="ieee")
         if BIAS:
             key_position = tl.load(position_ptr + key, mask=inside, other=0.0)
             s += slope[:, None] * (key_position[None, :] - position[:, None])
@@ -158,21 +198,19 @@ def backward_queries(q_ptr, k_ptr, v_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr
         p = tl.where(seen, tl.exp2(s - lse[:, None]), 0.0)
         d_p = tl.dot(d_out, tl.trans(v), input_precision="ieee")
         dq = tl.dot((p * (d_p - delta[:, None])).to(k.dtype), k, dq, input_precision="ieee")
-    where = dq_ptr + (query[:, None] * num_heads + head) * D + tl.arange(0, D)[None, :]
-    tl.store(where, (dq * factor).to(dq_ptr.dtype.element_ty), mask=real[:, None])
+    _store_turned_back(dq * factor, dq_ptr, query, grad_stride, head, real, cos_ptr, sin_ptr, D)
 
 
 @triton.jit
 def _add_queries(dk, dv, k, v, key, seen_as, key_position, query, inside, since, span, own, head, q_ptr,
-                 d_out_ptr,
-                 lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads, scale,
+                 d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, qk_stride, num_places, num_heads,
                  D: tl.constexpr, BIAS: tl.constexpr):
-    """Adds what a tile of queries gives to the gradients of a tile of keys (dk without the scale)."""
-    q = _load(q_ptr, query, q_stride, head, inside, D)
+    """Adds what a tile of queries gives to the gradients of a tile of keys (dk without its factor)."""
+    q = _load(q_ptr, query, qk_stride, head, inside, D)
     d_out = _load(d_out_ptr, query, num_heads * D, head, inside, D)
     lse = tl.load(lse_ptr + head * num_places + query, mask=inside, other=0.0)
     delta = tl.load(delta_ptr + head * num_places + query, mask=inside, other=0.0)
-    s = tl.dot(k, tl.trans(q), input_precision="ieee") * scale
+    s = tl.dot(k, tl.trans(q), input_precision="ieee")
     if BIAS:
         slope = tl.load(slope_ptr + query, mask=inside, other=0.0) * LOG2_E
         position = tl.load(position_ptr + query, mask=inside, other=0.0)
@@ -186,24 +224,22 @@ def _add_queries(dk, dv, k, v, key, seen_as, key_position, query, inside, since,
 
 
 @triton.jit
-def _store_keys(dk, dv, dk_ptr, dv_ptr, key, kv, num_kv, factor, stored, D: tl.constexpr):
-    where = (key[:, None] * num_kv + kv) * D + tl.arange(0, D)[None, :]
-    tl.store(dk_ptr + where, (dk * factor).to(dk_ptr.dtype.element_ty), mask=stored[:, None])
+def _store_keys(dk, dv, dk_ptr, dv_ptr, cos_ptr, sin_ptr, key, kv, stride, factor, stored, D: tl.constexpr):
+    _store_turned_back(dk * factor, dk_ptr, key, stride, kv, stored, cos_ptr, sin_ptr, D)
+    where = key[:, None] * stride + kv * D + tl.arange(0, D)[None, :]
     tl.store(dv_ptr + where, dv.to(dv_ptr.dtype.element_ty), mask=stored[:, None])
 
 
 @triton.jit
 def backward_keys(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, lo_ptr, hi_ptr,
-                  copy_ptr,
-                  seen_as_ptr, slope_ptr, position_ptr, first_ptr, stop_ptr, q_stride, k_stride, v_stride,
-                  num_places, num_heads, scale, factor, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
-                  BIAS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
-    """Gradients (N, K, D) of one tile of keys, summed over the G query heads that read them."""
+                  copy_ptr, seen_as_ptr, slope_ptr, position_ptr, cos_ptr, sin_ptr, first_ptr, stop_ptr,
+                  qk_stride, v_stride, grad_stride, num_places, num_heads, factor, G: tl.constexpr,
+                  D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    """Gradients of one tile of keys, turned back, and values: sums over the G query heads that read them."""
     kv, tile = tl.program_id(0), tl.program_id(1)
-    num_kv = num_heads // G
     key = tile * BN + tl.arange(0, BN)
     real = key < num_places
-    k, v = _load(k_ptr, key, k_stride, kv, real, D), _load(v_ptr, key, v_stride, kv, real, D)
+    k, v = _load(k_ptr, key, qk_stride, kv, real, D), _load(v_ptr, key, v_stride, kv, real, D)
     seen_as = tl.load(seen_as_ptr + key, mask=real, other=INSTRUCTION)
     key_position = key.to(tl.float32)
     if BIAS:
@@ -220,29 +256,28 @@ def backward_keys(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv
         dk, dv = _add_queries(
             dk, dv, k, v, key, seen_as, key_position, query, inside, lo, hi - lo, own,
             kv * G + turn // per_head,
-            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads,
-            scale,
+            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, qk_stride, num_places, num_heads,
             D, BIAS)
-    _store_keys(dk, dv, dk_ptr, dv_ptr, key, kv, num_kv, factor, real & (seen_as != INSTRUCTION), D)
+    stored = real & (seen_as != INSTRUCTION)
+    _store_keys(dk, dv, dk_ptr, dv_ptr, cos_ptr, sin_ptr, key, kv, grad_stride, factor, stored, D)
 
 
 @triton.jit
 def backward_copies(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, part_ptr, lo_ptr, hi_ptr, copy_ptr,
-                    seen_as_ptr, slope_ptr, position_ptr, copies_ptr, q_stride, k_stride, v_stride,
-                    num_places,
-                    num_heads, scale, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, PB: tl.constexpr,
+                    seen_as_ptr, slope_ptr, position_ptr, copies_ptr, qk_stride, v_stride, num_places,
+                    num_heads, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, PB: tl.constexpr,
                     BIAS: tl.constexpr, BM: tl.constexpr, SPLITS: tl.constexpr):
     """What one query head and one part of the queries give to the P keys of a copy of the instruction.
 
-    part_ptr: (copies, H, SPLITS, 2, PB, D) float32, keys without the scale, then values. The queries of 2,048
-    places see these keys: one program for them all would run longer than the rest of the pass.
+    part_ptr: (copies, H, SPLITS, 2, PB, D) float32, keys without their factor, then values. The queries of
+    2,048 places see these keys: one program for them all would run longer than the rest of the pass.
     """
     head, number, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv = head // G
     begin, end = tl.load(copies_ptr + number), tl.load(copies_ptr + number + 1)
     key = begin + tl.arange(0, PB)
     real = key < tl.minimum(begin + P, end)
-    k, v = _load(k_ptr, key, k_stride, kv, real, D), _load(v_ptr, key, v_stride, kv, real, D)
+    k, v = _load(k_ptr, key, qk_stride, kv, real, D), _load(v_ptr, key, v_stride, kv, real, D)
     key_position = key.to(tl.float32)
     if BIAS:
         key_position = tl.load(position_ptr + key, mask=real, other=0.0)
@@ -257,8 +292,7 @@ def backward_copies(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, part_ptr
         span = tl.where(inside, tl.minimum(query - begin + 1, P), 0)  # the instruction's own queries too
         dk, dv = _add_queries(
             dk, dv, k, v, key, key, key_position, query, inside, since, span, since - 1, head,
-            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, q_stride, num_places, num_heads,
-            scale,
+            q_ptr, d_out_ptr, lse_ptr, delta_ptr, slope_ptr, position_ptr, qk_stride, num_places, num_heads,
             D, BIAS)
     at = (((number * num_heads + head) * SPLITS + split) * 2 * PB + tl.arange(0, PB)[:, None]) * D
     tl.store(part_ptr + at + tl.arange(0, D)[None, :], dk)
@@ -266,16 +300,19 @@ def backward_copies(q_ptr, k_ptr, v_ptr, d_out_ptr, lse_ptr, delta_ptr, part_ptr
 
 
 @triton.jit
-def merge_copies(part_ptr, dk_ptr, dv_ptr, copies_ptr, num_heads, factor, G: tl.constexpr, D: tl.constexpr,
-                 P: tl.constexpr, PB: tl.constexpr, SPLITS: tl.constexpr):
-    """Add the parts up, in a fixed order, and store the gradients of a copy's keys."""
-    kv, number = tl.program_id(0), tl.program_id(1)
+def merge_copies(part_ptr, dk_ptr, dv_ptr, cos_ptr, sin_ptr, copies_ptr, grad_stride, num_heads, factor,
+                 G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, PB: tl.constexpr, SPLITS: tl.constexpr,
+                 BN: tl.constexpr):
+    """Add the parts of BN keys of a copy up, in a fixed order, and store their gradients, turned back."""
+    kv, number, row = tl.program_id(0), tl.program_id(1), tl.program_id(2) * BN + tl.arange(0, BN)
     begin, end = tl.load(copies_ptr + number), tl.load(copies_ptr + number + 1)
-    offset = tl.arange(0, PB)[:, None] * D + tl.arange(0, D)[None, :]
-    dk, dv = tl.zeros([PB, D], tl.float32), tl.zeros([PB, D], tl.float32)
-    for part in range(G * SPLITS):
-        at = part_ptr + ((number * num_heads + kv * G) * SPLITS + part) * 2 * PB * D + offset
-        dk += tl.load(at)
-        dv += tl.load(at + PB * D)
-    key = begin + tl.arange(0, PB)
-    _store_keys(dk, dv, dk_ptr, dv_ptr, key, kv, num_heads // G, factor, key < tl.minimum(begin + P, end), D)
+    split, dim = tl.arange(0, SPLITS)[:, None, None], tl.arange(0, D)[None, None, :]
+    where = part_ptr + (split * 2 * PB + row[None, :, None]) * D + dim
+    dk, dv = tl.zeros([BN, D], tl.float32), tl.zeros([BN, D], tl.float32)
+    for head in range(kv * G, kv * G + G):
+        at = where + (number * num_heads + head) * SPLITS * 2 * PB * D
+        dk += tl.sum(tl.load(at), 0)
+        dv += tl.sum(tl.load(at + PB * D), 0)
+    key = begin + row
+    stored = key < tl.minimum(begin + P, end)
+    _store_keys(dk, dv, dk_ptr, dv_ptr, cos_ptr, sin_ptr, key, kv, grad_stride, factor, stored, D)

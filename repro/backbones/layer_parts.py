@@ -20,9 +20,15 @@ def rotate(x_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
     return torch.stack(turned, dim=-2).flatten(-2)
 
 
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What matrix products on x's device are computed in under autocast; None: not under autocast."""
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # autocast knows no meta device
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
 def cast_once(normed: Tensor) -> Tensor:
     """Under autocast: in its dtype now, or each of the projections that read it would cast it for itself."""
-    kind = normed.device.type
-    if kind == "meta" or not torch.is_autocast_enabled(kind):  # autocast knows no meta device
-        return normed
-    return normed.to(torch.get_autocast_dtype(kind))
+    dtype = autocast_dtype(normed)
+    return normed if dtype is None else normed.to(dtype)

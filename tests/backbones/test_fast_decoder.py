@@ -101,8 +101,8 @@ def test_sliding_window_and_streaming_rows_of_a_token_window() -> None:
         assert_same(fast, slow)
 
 
-def test_a_layer_is_one_graph_for_all_layers_and_batches_of_a_length() -> None:
-    """What the compiler sees."""
+def test_a_layer_is_two_graphs_for_all_layers_and_batches_of_a_length() -> None:
+    """What the compiler sees: its two halves."""
     settings, fixes = PromptSettings(n=N, k=4), FIXES["reset and alibi, rotated keys"]
     backbone, graphs = backbone_of("llama"), []
 
@@ -112,9 +112,9 @@ def test_a_layer_is_one_graph_for_all_layers_and_batches_of_a_length() -> None:
 
     decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
     torch._dynamo.reset()
-    decoder.fast.whole_layer = torch.compile(
-        fast_decoder.whole_layer, backend=count, fullgraph=True, dynamic=False
-    )
+    for half in (fast_decoder.attention_half, fast_decoder.mlp_half):
+        compiled = torch.compile(half, backend=count, fullgraph=True, dynamic=False)
+        setattr(decoder.fast, half.__name__, compiled)
     for chosen in (slice(None), slice(None, None, -1)):
         case = make_case(settings)
         batch = replace(case, chosen=case.chosen[chosen]).pack(sum_multiple=4)
@@ -126,7 +126,7 @@ def test_a_layer_is_one_graph_for_all_layers_and_batches_of_a_length() -> None:
                 plan = plan_batch(batch, fixes, 3, N, settings.k, intervals=intervals)
                 outputs.append(decoder.forward_sums(as_planned(text, plan), sums, plan)[: batch.num_sums])
         assert_close(outputs[1], outputs[0])
-    assert len(graphs) == 1
+    assert len(graphs) == 2
 
 
 def test_padding_changes_nothing() -> None:

@@ -14,6 +14,7 @@ from prompt_cases import Case, cases, make_data, make_items
 from repro.backbones import interval_tables as module
 from repro.backbones.interval_attention import dense_attention, interval_attention
 from repro.backbones.interval_tables import HIDDEN, INSTRUCTION, IntervalTables, interval_tables, num_places
+from repro.backbones.layer_parts import rotate
 from repro.backbones.visibility import dense_visibility
 from repro.data.interactions import TRAIN
 from repro.prompts.packing import PackedBatch, PromptSource, pack_rows, pad_batch
@@ -120,19 +121,47 @@ def test_tiles_per_query_do_not_grow_with_k() -> None:
     assert computed(100) < 1.3 * computed(8)
 
 
+def projected_heads(
+    places: int, heads: int, num_kv: int, head_dim: int, together: bool, seed: int, **draw
+) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+    """A leaf (N, H + 2K, D), what the operator takes of it (one tensor, or three), cosines and sines."""
+    generator = torch.Generator(draw.get("device", "cpu")).manual_seed(seed)
+    leaf = torch.randn(places, heads + 2 * num_kv, head_dim, generator=generator, **draw).requires_grad_()
+    angle = torch.randn(places, head_dim // 2, generator=generator, device=leaf.device).repeat(1, 2)
+    query, key, value = leaf.split([heads, num_kv, num_kv], dim=1)
+    projected = [leaf] if together else [query.contiguous(), key.contiguous(), value]
+    return leaf, projected, [angle.cos(), angle.sin()]
+
+
+def rotated_dense_attention(leaf: torch.Tensor, turn: list[torch.Tensor], num_kv: int, *arguments):
+    """The reference: rotary embedding, then attention with all scores written out."""
+    query, key, value = leaf.split([leaf.shape[1] - 2 * num_kv, num_kv, num_kv], dim=1)
+    return dense_attention(rotate(query, *turn), rotate(key, *turn), value, *arguments)
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(cases(), st.booleans())
-def test_operator_passes_gradients_on(case: Case, biased: bool) -> None:
+@given(cases(), st.booleans(), st.booleans(), st.sampled_from([(4, 2), (3, 1), (2, 2)]))
+def test_operator_rotates_and_passes_gradients_on(case: Case, biased: bool, together: bool, heads) -> None:
     tables = interval_tables(case.pack(), 0.1 if biased else None)
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(len(tables.order), heads, 8) for heads in (4, 2, 2)]
-    leaves = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
-    arguments = ([torch.from_numpy(table) for table in tables.tables], tables.num_prefix, 0.3)
-    outputs = [function(*leaves, *arguments)[0] for function in (interval_attention, dense_attention)]
-    weights = torch.randn(outputs[0].shape, generator=generator)
-    ours, theirs = (torch.autograd.grad(out, leaves, weights) for out in outputs)
-    assert torch.equal(outputs[0], outputs[1])
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
+    leaf, projected, turn = projected_heads(len(tables.order), *heads, 8, together, seed=0)
+    looked_up = [torch.from_numpy(table) for table in tables.tables]
+    ours = interval_attention(projected, *turn, looked_up, heads[1], tables.num_prefix, 0.3)[0]
+    theirs = rotated_dense_attention(leaf, turn, heads[1], looked_up, tables.num_prefix, 0.3)[0]
+    weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad(out, leaf, weights)[0] for out in (ours, theirs)]
+    assert torch.equal(ours, theirs)
+    assert torch.allclose(*gradients, atol=1e-5)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_compilers_get_what_the_operator_returns(together: bool) -> None:
+    """Shapes, strides, aliasing and gradients, traced and run."""
+    tables = interval_tables(of_length(3))
+    _, projected, turn = projected_heads(len(tables.order), 4, 2, 8, together, seed=0)
+    if not together:
+        projected = [heads.detach().requires_grad_() for heads in projected]
+    looked_up = [torch.from_numpy(table) for table in tables.tables]
+    torch.library.opcheck(interval_attention, (projected, *turn, looked_up, 2, tables.num_prefix, 0.3))
 
 
 def test_bias_falls_with_the_distance_of_positions_at_sums_alone() -> None:
