@@ -71,14 +71,15 @@ def _attended(
 class _ResidualSum(torch.autograd.Function):
     """hidden + update, rounded once; both get the same gradient, which is written once.
 
-    Through float32, as it is computed anyway. As a sum of bfloat16 the compiler would put it into the product
-    that gives the update, and that library call begins with a copy of `hidden`.
+    Bfloat16 is added in float32, as it is anyway: as a sum of bfloat16 the compiler would put it into the
+    product that gives the update, and that library call begins with a copy of `hidden`.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, update: Tensor) -> Tensor:
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        return (hidden.to(wide) + update.to(wide)).to(hidden.dtype)
+        if torch.promote_types(hidden.dtype, torch.float32) == hidden.dtype:
+            return hidden + update  # torch 2.11 compiles casts that change nothing into a gradient of zero
+        return (hidden.float() + update.float()).to(hidden.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor]:
