@@ -189,6 +189,10 @@ def timing(
     tier: TierOption = None,
     dataset: DatasetOption = None,
     data_dir: DataDirOption = None,
+    fp8: Annotated[
+        str | None,
+        typer.Option(help="LoRA's frozen base in fp8 (torchao), k = 1 and 50 alone: tensorwise or rowwise."),
+    ] = None,
     publish: PublishOption = False,
 ) -> None:
     """Training speed and memory of SW and DTI against k, in the model's shape with random weights."""
@@ -203,7 +207,7 @@ def timing(
     from repro.pipeline import Workshop
 
     workshop = Workshop(data_dir)
-    rows = measure(workshop, chosen, dataset, default_protocol(dataset), typer.echo)
+    rows = measure(workshop, chosen, dataset, default_protocol(dataset), typer.echo, fp8=fp8)
     path = write_timing(paths.results_dir() if publish else paths.runs_dir(), chosen, dataset, rows)
     typer.echo(f"wrote {path}")
     output.render("timing", own=not publish)

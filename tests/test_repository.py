@@ -127,6 +127,7 @@ def test_every_imported_package_is_declared() -> None:
     own = {"repro", "baselines"} | {path.stem for path in sources if "tests" in path.parts}
     own |= {"fuxictr", "model_zoo", "deepctr_torch"}  # compared with, in an environment of their own
     own |= {"lance"}  # pylance, the extra `table`: the tests do without it where it is not installed
+    own |= {"torchao"}  # the extra `fp8`, likewise
     own |= {"triton"}  # comes with torch where there is CUDA, and is imported there alone
     for path in sources:
         for module in imported_modules(path) - set(sys.stdlib_module_names) - own:

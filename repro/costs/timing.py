@@ -5,10 +5,13 @@ compilation serves all rows and no ratio comes from padding or from the size of 
 batch holds a set number of targets instead.) Weights are random, in the shape of the tier's model: that
 changes no time, and nothing has to be downloaded. Tokens are counted without padding; the instruction counts
 once per batch. Clocks wait for the device; compilation and the first steps are left out.
+
+With `fp8` the frozen base of a LoRA model computes in fp8 (`fp8_base.py`), in rows and a file of its own.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +26,7 @@ from repro.backbones.spec import RANDOM_PREFIX, BackboneSpec
 from repro.costs.architecture import architecture_from
 from repro.costs.closed_form import Cost, Training, sum_model_cost
 from repro.costs.devices import mfu
+from repro.costs.fp8_base import base_into_fp8, check_fp8
 from repro.costs.prompt_counts import sum_counts
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData
 from repro.experiments.run_config import Tier
@@ -65,8 +69,10 @@ class Plan:
     warm: int = 8
 
 
-def plan_for(tier: Tier) -> Plan:
-    """The sweep of a tier: of everything on a GPU, of two rows and a few steps elsewhere."""
+def plan_for(tier: Tier, fp8: str | None = None) -> Plan:
+    """The sweep of a tier: everything on a GPU, two rows and a few steps elsewhere; in fp8 k = 1 and 50."""
+    if fp8 is not None:
+        return Plan((1, 50), tier.n, tier.sizes.max_tokens, steps=6, repeats=2, warm=2)
     if tier.compiled and tier.backbone.tuning == "lora":  # of a large model: a step takes most of a second
         return Plan(KS, tier.n, tier.sizes.max_tokens, steps=6, repeats=3, warm=2)
     if tier.compiled:
@@ -129,26 +135,42 @@ def measure(
     protocol: str,
     say: Callable[[str], None],
     plan: Plan | None = None,
+    fp8: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of a timing file, `plan.repeats` per k; a row that runs out of memory says so."""
-    plan, rows = plan or plan_for(tier), []
+    """Rows of a timing file, `plan.repeats` per k; a row that runs out of memory says so.
+
+    Args:
+        fp8: recipe (`fp8_base.RECIPES`) of the frozen base's products; None: as its weights are stored.
+
+    Raises:
+        ConfigError: `fp8` where it cannot run.
+    """
+    if fp8 is not None:
+        check_fp8(fp8, tier.backbone, workshop.device)
+    plan, rows = plan or plan_for(tier, fp8), []
     backbone = load_backbone(shape_of(tier.backbone), workshop.device)
     data = workshop.load(tier, dataset, protocol).data
     answers = (backbone.yes_id, backbone.no_id)
     items = tokenise_items(data.items, backbone.tokenizer, template_for(dataset), answers)
     loaded = Loaded(data, items, backbone, workshop.device)
+    of_base: dict[str, Any] = {} if fp8 is None else _into_fp8(tier, loaded, plan, fp8)
+    if of_base:
+        say(f"fp8, {fp8}: [SUM] states differ by {of_base['fp8_difference']:.2%} from the stored base's")
     for k in plan.ks:
         found = _measure_method(tier, method_of(plan.n, k), loaded, plan)
-        rows += [{"device": workshop.device_name, **row} for row in found]
+        rows += [{"device": workshop.device_name, **row, **of_base} for row in found]
         speeds = ", ".join(_shown(row["tokens_per_s"]) for row in found)
         say(f"k = {k}: {speeds} tokens/s, {_shown(found[-1]['targets_per_s'])} targets/s")
     return rows
 
 
 def write_timing(root: Path, tier: Tier, dataset: str, rows: list[dict[str, Any]]) -> Path:
-    """Write <root>/timing/<tier>-<dataset>-<device>.json, in place of an earlier one."""
-    name = f"{tier.name}-{dataset}-{device_slug(rows[0]['device'])}"
-    return write_measurement(root, "timing", name, environment(), rows)
+    """Write <root>/timing/<tier>-<dataset>-<device>[-fp8-<recipe>].json, in place of an earlier one."""
+    name, versions = f"{tier.name}-{dataset}-{device_slug(rows[0]['device'])}", environment()
+    recipe = rows[0].get("fp8")
+    if recipe is not None:
+        name, versions = f"{name}-fp8-{recipe}", versions | {"torchao": importlib.metadata.version("torchao")}
+    return write_measurement(root, "timing", name, versions, rows)
 
 
 def shape_of(spec: BackboneSpec) -> BackboneSpec:
@@ -165,6 +187,20 @@ class Loaded:
     items: TokenisedItems
     backbone: Backbone
     device: torch.device
+
+
+def _into_fp8(tier: Tier, loaded: Loaded, plan: Plan, recipe: str) -> dict[str, Any]:
+    """Exchange the base's products; what its rows have in common. No MFU: peaks are of bfloat16 products."""
+    task = _task(replace(tier, compiled=False), method_of(plan.n, plan.ks[-1]), loaded, plan)
+    batch: Any = task.train.load(task.train.epoch(0, 0)[0], loaded.device)
+    with torch.autocast(loaded.device.type, torch.bfloat16, enabled=tier.training.precision == "bf16"):
+        difference = base_into_fp8(loaded.backbone.model, recipe, lambda: _states(task.model, batch))
+    return {"fp8": recipe, "fp8_difference": difference, "mfu": None}
+
+
+def _states(model: Any, batch: Any) -> torch.Tensor:
+    """(S, E) final states of a batch's [SUM]s, padding left out."""
+    return model.hidden_states(batch.plan)[batch.plan.label >= 0]
 
 
 def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:

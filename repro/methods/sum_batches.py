@@ -14,7 +14,6 @@ from repro.backbones.visibility import KEY_MULTIPLE, query_blocks
 from repro.data.interactions import TRAIN, PreparedData
 from repro.methods.method import BatchSizes, SumMethod
 from repro.prompts.batching import (
-    SAMPLED_BATCHES,
     batch_rows,
     epoch_order,
     length_buckets,
@@ -25,6 +24,8 @@ from repro.prompts.rows import Rows, build_rows
 from repro.prompts.tokenise import TokenisedItems
 
 NUM_LENGTHS, EVALUATION_LENGTHS = 4, 2  # padded lengths of a split on CUDA: each is one compilation
+SAMPLED_EPOCHS = 8  # a longer micro-batch than in any of these is a shape that was not compiled
+SAMPLED_BATCHES = 48  # of these epochs, for the keys that [SUM]s see
 BUCKET_MULTIPLE = 128  # tiers that round lengths to multiples of it get few padded lengths on CUDA
 
 
@@ -164,9 +165,11 @@ class SumBatches:
         return -(-places // self.sizes.text_multiple) * self.sizes.text_multiple
 
     def _sample(self) -> list[np.ndarray]:
-        """Micro-batches whose lengths stand for those of all epochs."""
-        wholes = self.epoch(0, 0) if self.shuffled else self.in_order()
-        return [part for whole in wholes for part in self.split(whole)]
+        """Micro-batches whose lengths stand for those of all epochs and seeds."""
+        orders = (
+            [self.epoch(0, epoch) for epoch in range(SAMPLED_EPOCHS)] if self.shuffled else [self.in_order()]
+        )
+        return [part for wholes in orders for whole in wholes for part in self.split(whole)]
 
 
 def batches_of(

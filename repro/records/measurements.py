@@ -48,6 +48,8 @@ class TimingRow(Section):
     compile_s: Measured
     mfu: Measured  # share of the device's peak
     cuda_graph: bool | None = None  # steps replayed as CUDA graphs; null in rows older than these
+    fp8: Literal["tensorwise", "rowwise"] | None = None  # scales of the frozen base's products; null: no fp8
+    fp8_difference: NonNegative | None = None  # of [SUM] states, as a share of those of the stored base
 
 
 class PromptDetail(Section):

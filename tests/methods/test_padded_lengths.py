@@ -13,7 +13,14 @@ from repro.data import TRAIN, VALIDATION
 from repro.methods.dti import dti_tuned
 from repro.methods.method import BatchSizes
 from repro.methods.sliding_window import sliding_window
-from repro.methods.sum_batches import BUCKET_MULTIPLE, EVALUATION_LENGTHS, NUM_LENGTHS, SumBatches, batches_of
+from repro.methods.sum_batches import (
+    BUCKET_MULTIPLE,
+    EVALUATION_LENGTHS,
+    NUM_LENGTHS,
+    SAMPLED_EPOCHS,
+    SumBatches,
+    batches_of,
+)
 from repro.training.task import CompiledBatches
 
 SIZES = BatchSizes(max_tokens=600, text_multiple=BUCKET_MULTIPLE, sum_multiple=8)
@@ -34,9 +41,11 @@ def batches(method, split=TRAIN) -> SumBatches:
 def test_lengths_are_few_and_warmed_up(method, split) -> None:
     chosen = batches(method, split)
     assert isinstance(chosen, CompiledBatches)
-    lengths, targets = set(), []
-    for key in chosen.epoch(0, 0) if split == TRAIN else chosen.in_order():
-        for part in chosen.split(key):
+    lengths: set[int] = set()
+    epochs = [chosen.epoch(0, number) for number in range(SAMPLED_EPOCHS)]
+    for keys in epochs if split == TRAIN else [chosen.in_order()]:
+        targets = []
+        for part in (part for key in keys for part in chosen.split(key)):
             batch = chosen.load(part, "cpu")
             assert batch.num_tokens <= batch.num_padded_tokens == len(batch.plan.intervals.order)
             lengths.add(batch.num_padded_tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from repro.paths import PROJECT_ROOT
 from repro.records.measurements import write_measurement
 from repro.reporting import timing
+from repro.reporting.flops_rows import timing_rows
 from repro.reporting.inputs import load_inputs
 
 REFERENCE = PROJECT_ROOT / "reports" / "reference"
@@ -50,6 +51,25 @@ def test_a_row_without_memory_or_without_sw_has_no_ratio(tmp_path) -> None:
     text, _ = page(tmp_path, [failed])
     (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
     assert "out of memory" in line and "15.00" in line
+
+
+def test_a_base_in_fp8_is_compared_with_itself_in_a_table_of_its_own(tmp_path) -> None:
+    stored = [row("sw", 1, 0, 100.0), row("dti", 50, 0, 1300.0)]
+    fp8 = {"fp8": "tensorwise", "fp8_difference": 0.0314, "mfu": None}
+    rounded = [row("sw", 1, 0, 150.0, **fp8), row("dti", 50, 0, 1800.0, **fp8)]
+    name = "gpu-ml-100k-a-device-fp8-tensorwise"
+    write_measurement(tmp_path, "timing", name, VERSIONS | {"torchao": "0.18.0"}, rounded)
+    text, files = page(tmp_path, stored)
+    lines = [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| 50 ")]
+    assert lines[:2] == ["13.00", "12.00"]
+    (title,) = [line for line in text.splitlines() if line.startswith("## ") and "fp8" in line]
+    assert title.endswith("A device, frozen base in fp8, tensorwise")
+    assert "3.14% of their norm" in text and f"`timing/{name}.json`: " in text
+    assert b"fp8" not in files["timing.json"], "the figure is of the stored base"
+    assert [each["targets_per_s"] for each in timing_rows(load_inputs(tmp_path, None, REFERENCE))] == [
+        100.0,
+        1300.0,
+    ]
 
 
 def test_the_papers_ratios_are_those_of_its_hours(tmp_path) -> None:

@@ -164,7 +164,7 @@ def test_the_search_reads_validation_targets_only_and_writes_every_trial(
         monkeypatch.setattr(batches, "load", watched(batches.load))
     few = [t for t in trials(config_of("bahe").tier, *PLACE) if t.family != "llm-ctr"][::3]
     monkeypatch.setattr("repro.experiments.bahe.trials", lambda *given: iter(few))
-    path = run_bahe_selection(workshop, few[0].config.tier, *PLACE, tmp_path / "results")
+    (path,) = run_bahe_selection(workshop, few[0].config.tier, *PLACE, tmp_path / "results")
     (content,) = load_bahe_trials(tmp_path / "results").values()
     assert path.name == "test-synthetic.json"
     expected = [(trial.family, trial.learning_rate) for trial in few]
