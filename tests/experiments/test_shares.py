@@ -13,7 +13,7 @@ from repro.experiments.rows import share_of
 @given(st.lists(st.integers()), st.integers(1, 9))
 def test_shares_together_are_everything_once(everything, number) -> None:
     shares = [share_of(everything, f"{each}/{number}") for each in range(1, number + 1)]
-    assert sorted(sum(shares, [])) == sorted(everything)
+    assert sorted(each for share in shares for each in share) == sorted(everything)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert share_of(everything, None) == everything
 

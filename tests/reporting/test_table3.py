@@ -36,11 +36,12 @@ def test_reductions_are_ratios_of_mean_times_to_the_best_epoch(world) -> None:
     world.add(recipe="control", method="dti", k=50, record=times(10.0, 20.0))
     text = text_of(world)
     sw = cells_of(text, "| SW ")
-    assert sw[2:4] == ["100.0 s", "1.00 ×"] and sw[5:7] == ["170.0 s", "2 of 4, 3 of 4"] and sw[10] == "2"
+    assert sw[2:6] == ["100.0 s", "1.00 ×", "42.5 s", "1.00 ×"] and sw[7] == "24", "1,000 tokens an epoch"
+    assert sw[8:10] == ["170.0 s", "2 of 4, 3 of 4"] and sw[13] == "2"
     paper = next(line for line in text.splitlines() if line.startswith("| DTI  "))
     assert "12.50 ×" in paper and "12.95 ×" in paper
     ours = cells_of(text, "| DTI, our recipe")
-    assert ours[2:5] == ["10.0 s", "10.00 ×", "9.17 ×"] and ours[11] == "—"
+    assert ours[2:8] == ["10.0 s", "10.00 ×", "5.0 s", "8.50 ×", "9.17 ×", "200"] and ours[14] == "—"
 
 
 def test_runs_of_other_pages_and_failures_are_kept_apart(world) -> None:
@@ -50,5 +51,5 @@ def test_runs_of_other_pages_and_failures_are_kept_apart(world) -> None:
     world.add(recipe="control", method="dti", k=10, fixes=FIXED, record={"status": "diverged"})
     text = text_of(world)
     failed = cells_of(text, "| DTI  ")
-    assert failed[2:4] == ["—", "—"] and failed[10] == "0, diverged"
+    assert failed[2:6] == ["—"] * 4 and failed[7] == "—" and failed[13] == "0, diverged"
     assert " 1.0 s " not in text, "the one-epoch run is on Table 1's page"
