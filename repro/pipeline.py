@@ -164,14 +164,18 @@ class Workshop:
         return config.resolved() | content
 
     def validate(self, config: RunConfig) -> dict[str, float] | None:
-        """Train without storing anything; the best epoch's validation metrics, None if there are none."""
+        """Train without storing anything; the best epoch's validation metrics, None if it diverged.
+
+        Raises:
+            torch.OutOfMemoryError: the device is too small.
+        """
         config, loaded = self._loaded(config)
         task = self.task(config, loaded)
         seed_everything(config.seed)
         trainer = Trainer(task, config.training, config.seed, None, "selection")
         try:
             return trainer.train().best()
-        except (DivergedError, torch.OutOfMemoryError):
+        except DivergedError:
             return None
         finally:
             trainer.accelerator.free_memory()

@@ -6,12 +6,18 @@ and several processes can each make a share of it: the one that finds all trials
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from repro import paths
+from repro.errors import ConfigError
 from repro.experiments import bahe, baselines, selection
 from repro.experiments.rows import share_of
 from repro.experiments.run_config import RunConfig, Tier
@@ -89,19 +95,33 @@ def _search(
     for number in share_of(range(len(configs)), share):
         _make(workshop, configs[number])
         print(settings[number] | _result(workshop, configs[number]), file=sys.stderr)
-    rows = []
-    for setting, config in zip(settings, configs, strict=True):
-        if not _is_made(workshop, config):
-            return []
-        rows.append(setting | _result(workshop, config) | {"device": workshop.device_name})
+    missing = sum(not _is_made(workshop, config) for config in configs)
+    if missing:
+        message = f"{missing} of {len(configs)} trials on {workshop.device_name} are still missing"
+        print(message, file=sys.stderr)
+        return []
+    device = {"device": workshop.device_name}
+    rows = [
+        setting | _result(workshop, config) | device
+        for setting, config in zip(settings, configs, strict=True)
+    ]
     made_with = {"environment": environment(), "git": git_state(), "code_sha256": code_sha256()}
     write_file(path, json_bytes(made_with | made_from | {"rows": rows}))
     return [path]
 
 
+@cache
+def _made_by() -> str:
+    """Checksum over all sources and the versions of what they import: trials of others are not taken up."""
+    digest = hashlib.sha256(json_bytes(environment()))
+    for package in ("repro", "baselines"):
+        digest.update(code_sha256(paths.PROJECT_ROOT / package, folders=(".",)).encode())
+    return digest.hexdigest()
+
+
 def _file(workshop: Workshop, config: RunConfig) -> Path:
-    """Where a trial's result is kept: trials of another code or machine are others."""
-    return workshop.store.runs / "trials" / code_sha256()[:10] / f"{workshop.name(config)}.json"
+    """Where a trial's result is kept."""
+    return workshop.store.runs / "trials" / _made_by()[:10] / f"{workshop.name(config)}.json"
 
 
 def _is_made(workshop: Workshop, config: RunConfig) -> bool:
@@ -109,12 +129,23 @@ def _is_made(workshop: Workshop, config: RunConfig) -> bool:
 
 
 def _make(workshop: Workshop, config: RunConfig) -> None:
-    if not _is_made(workshop, config):
+    """Make a trial that is not there. One that diverged has no metrics.
+
+    Raises:
+        ConfigError: it ran out of memory: that says nothing of its settings.
+    """
+    if _is_made(workshop, config):
+        return
+    try:
         best = workshop.validate(config) or {}
-        epoch = int(best["epoch"]) if "epoch" in best else None
-        auc, log_loss = best.get("auc"), best.get("log_loss")
-        result = {"validation_auc": auc, "validation_log_loss": log_loss, "best_epoch": epoch}
-        write_file(_file(workshop, config), json_bytes(result))
+    except torch.OutOfMemoryError:
+        fix = "give every process a device of its own; the same command goes on from here"
+        name = workshop.name(config)
+        raise ConfigError(f"trial {name}", "out of memory", "a device with room for it", fix) from None
+    epoch = int(best["epoch"]) if "epoch" in best else None
+    auc, log_loss = best.get("auc"), best.get("log_loss")
+    result = {"validation_auc": auc, "validation_log_loss": log_loss, "best_epoch": epoch}
+    write_file(_file(workshop, config), json_bytes(result))
 
 
 def _result(workshop: Workshop, config: RunConfig) -> Row:

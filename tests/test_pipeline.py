@@ -12,7 +12,7 @@ import torch
 
 from repro.backbones.spec import BackboneSpec
 from repro.data import TEST, VALIDATION, load_prepared, take_subset
-from repro.errors import CheckpointError, StorageError
+from repro.errors import CheckpointError, ConfigError, StorageError
 from repro.evaluation.metrics import evaluate_scores
 from repro.experiments.run_config import RunConfig, Subset, Tier
 from repro.experiments.selection import trials
@@ -240,6 +240,12 @@ def test_selection_reads_validation_targets_only_and_writes_every_trial(
         patched.setattr(workshop, "validate", lambda config: pytest.fail("this trial was made before"))
         assert run_selection(*request) == [path]
     assert path.read_bytes() == before
+    made = []
+    with monkeypatch.context() as patched:
+        patched.setattr("repro.selection._made_by", lambda: "other sources or versions")
+        patched.setattr(workshop, "validate", lambda config: made.append(config))
+        run_selection(*request[:-1], tmp_path / "other")
+    assert len(made) == len(few), "nothing was taken up"
     rows = json.loads(path.read_text())["rows"]
     assert [row["learning_rate"] for row in rows] == [trial.learning_rate for trial in few]
     assert all(0 <= row["validation_auc"] <= 1 for row in rows)
@@ -247,6 +253,16 @@ def test_selection_reads_validation_targets_only_and_writes_every_trial(
     assert read & set(data.targets(VALIDATION).tolist())
     assert not read & set(data.targets(TEST).tolist())
     assert workshop.store.list() == []
+
+
+def test_a_trial_without_memory_is_an_error_and_is_not_kept(workshop, monkeypatch, tmp_path) -> None:
+    def full(config):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(workshop, "validate", full)
+    with pytest.raises(ConfigError, match="out of memory"):
+        run_selection(workshop, configs("sw")[0].tier, DATASET, PROTOCOL, tmp_path / "results")
+    assert not list(workshop.store.runs.glob("trials/**/*.json")) and not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("row", ["sw", "dti-tuned-5", "dti-5"])

@@ -149,7 +149,7 @@ def project(
         plain_key, value = _heads(attention, "kv", normed)
         (query,) = _heads(attention, "q", normed[query_from:])
     else:
-        query, plain_key, value = _heads(attention, "qkv", normed)
+        plain_key, value, query = _heads(attention, "kvq", normed)  # the order in which gradients add up
     query = rotate(query, cos_ND[query_from:], sin_ND[query_from:])
     return query.to(value.dtype), rotate(plain_key, cos_ND, sin_ND).to(value.dtype), plain_key, value
 

@@ -44,7 +44,9 @@ def _query_key_value(attention_module: Any, normed_NE: Tensor) -> list[Tensor]:
     if len(projected) == 1 and any(norm is not None for norm in norms):
         projected = projected[0].split([module.out_features for module in modules], dim=-1)
     heads = [x.unflatten(-1, (-1, attention_module.head_dim)) for x in projected]
-    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=False)]
+    if len(heads) == 1:
+        return heads
+    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=True)]
 
 
 def _mlp(mlp: Any, x_NE: Tensor) -> Tensor:

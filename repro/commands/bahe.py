@@ -73,6 +73,7 @@ def bahe_open(
     """
     from repro.experiments.bahe_open import LEAKAGE, open_rows, open_runs
     from repro.experiments.floor import with_floor
+    from repro.experiments.rows import is_first_share
 
     names = open_rows(rows)
     check_seeds(seeds)
@@ -82,7 +83,7 @@ def bahe_open(
     else:
         given = {"tier": tier, "dataset": dataset, "protocol": protocol, "data-dir": data_dir, "share": share}
         _refuse(given)
-    if LEAKAGE in names and (share is None or share.startswith("1/")):
+    if LEAKAGE in names and is_first_share(share):
         _measure_leakage(seeds or 1, publish)
 
 

@@ -132,6 +132,8 @@ def train(
     dataset = dataset or tier.datasets[0]
     protocol = protocol or default_protocol(dataset)
     configs = share_of(runs_of(tier, dataset, protocol, rows, seeds or tier.seeds), share)
+    if not configs:
+        raise ConfigError("share", repr(share), "at most as many shares as there are runs", "ask for fewer")
     if publish:
         output.require_clean_tree()
 

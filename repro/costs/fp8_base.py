@@ -1,9 +1,10 @@
 """The frozen base of a LoRA model in fp8: torchao's float8 training, for its products alone.
 
 Inputs, gradients and weights of a base projection are scaled and rounded to 8 bits in front of each product:
-by the largest value of the whole tensor (`tensorwise`, on cuBLAS: the faster one), or of each row (`rowwise`,
-on CUTLASS, with powers of two: the more exact one). What a product returns is bfloat16. Weights stay stored
-as they are and are rounded in every step. Adapters, embeddings, norms and the LM head are left alone.
+by the largest value of the whole tensor (`tensorwise`, the faster one), or of each row (`rowwise`, the more
+exact one: with powers of two; products for inputs' gradients are scaled afterwards). What a product returns
+is bfloat16. Weights stay stored as they are and are rounded in every step. Adapters, embeddings, norms and
+the LM head are left alone.
 
 A frozen weight has no gradient: torchao asks for its product all the same, and the compiler drops what nobody
 reads. Eagerly it is computed for nothing.

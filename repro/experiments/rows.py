@@ -43,3 +43,8 @@ def share_of(everything: Sequence[Each], share: str | None) -> list[Each]:
         expected = "i/n with 1 <= i <= n, e.g. 1/4"
         raise ConfigError("share", repr(share), expected, "give each of n processes its own number i")
     return list(everything[int(found[1]) - 1 :: int(found[2])])
+
+
+def is_first_share(share: str | None) -> bool:
+    """Whether what is made once, whatever the number of shares, belongs to this one."""
+    return share is None or share.split("/")[0] == "1"

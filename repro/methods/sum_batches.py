@@ -25,7 +25,7 @@ from repro.prompts.tokenise import TokenisedItems
 
 NUM_LENGTHS, EVALUATION_LENGTHS = 4, 2  # padded lengths of a split on CUDA: each is one compilation
 SAMPLED_EPOCHS = 8  # a longer micro-batch than in any of these is a shape that was not compiled
-SAMPLED_BATCHES = 48  # of these epochs, for the keys that [SUM]s see
+SAMPLED_FOR_KEYS = 48  # of these epochs, for the keys that [SUM]s see
 BUCKET_MULTIPLE = 128  # tiers that round lengths to multiples of it get few padded lengths on CUDA
 
 
@@ -72,6 +72,7 @@ class SumBatches:
         self._lengths: np.ndarray | None = None
         self._sums: int | None = None
         self._keys: int | None = None
+        self._sampled: list[np.ndarray] | None = None
 
     @property
     def num_targets(self) -> int:
@@ -137,7 +138,7 @@ class SumBatches:
         """Keys of every block of [SUM]s, with padding: one number that nearly all micro-batches keep to."""
         if self._keys is None:
             parts, block = self._sample(), min(MAX_SUM_BLOCK, self.rows.k)
-            some = [self._pack_to_length(part) for part in parts[:: -(-len(parts) // SAMPLED_BATCHES)]]
+            some = [self._pack_to_length(part) for part in parts[:: -(-len(parts) // SAMPLED_FOR_KEYS)]]
             longest = max(query_blocks(packed, True, block).key_index.shape[1] for packed in some)
             self._keys = with_room(longest, 256)
         return self._keys
@@ -166,10 +167,12 @@ class SumBatches:
 
     def _sample(self) -> list[np.ndarray]:
         """Micro-batches whose lengths stand for those of all epochs and seeds."""
-        orders = (
-            [self.epoch(0, epoch) for epoch in range(SAMPLED_EPOCHS)] if self.shuffled else [self.in_order()]
-        )
-        return [part for wholes in orders for whole in wholes for part in self.split(whole)]
+        if self._sampled is None:
+            orders = [self.in_order()]
+            if self.shuffled:
+                orders = [self.epoch(0, epoch) for epoch in range(SAMPLED_EPOCHS)]
+            self._sampled = [part for wholes in orders for whole in wholes for part in self.split(whole)]
+        return self._sampled
 
 
 def batches_of(

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,10 @@ def git_state(repository: Path = paths.PROJECT_ROOT) -> dict[str, Any]:
     return unknown if not sha or changes is None else {"sha": sha, "dirty": bool(changes)}
 
 
-def code_sha256(package: Path = paths.PROJECT_ROOT / "repro") -> str:
-    """Checksum over path and content of the sources of data, prompts, methods and training."""
+def code_sha256(package: Path = paths.PROJECT_ROOT / "repro", folders: Sequence[str] = HASHED_FOLDERS) -> str:
+    """Checksum over path and content of a package's sources: those of data, prompts, methods and training."""
     digest = hashlib.sha256()
-    for folder in HASHED_FOLDERS:
+    for folder in folders:
         for path in sorted((package / folder).rglob("*.py"), key=lambda path: path.as_posix()):
             content = path.read_bytes().replace(b"\r\n", b"\n")  # a checkout may convert line ends
             digest.update(f"{path.relative_to(package).as_posix()}\0{len(content)}\0".encode() + content)

@@ -74,9 +74,8 @@ def test_gradients_of_adapters_are_the_models_own(dtype) -> None:
 
     def gradients(states: torch.Tensor) -> dict[str, torch.Tensor]:
         weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(2))
-        (states * weights)[
-            real
-        ].float().mean().backward()  # squares would be 1 after the norm, whatever is trained
+        # Not the squares: after the norm their mean is 1, whatever is trained.
+        (states * weights)[real].float().mean().backward()
         found = {name: parameter.grad.clone() for name, parameter in trained.items()}
         backbone.model.zero_grad()
         return found

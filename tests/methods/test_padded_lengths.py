@@ -57,6 +57,15 @@ def test_lengths_are_few_and_warmed_up(method, split) -> None:
     assert sorted(targets) == sorted(np.unique(targets)) and len(targets) == chosen.num_targets
 
 
+@pytest.mark.parametrize("k", [None, 5])
+def test_other_seeds_keep_to_the_lengths(k) -> None:
+    """Lengths come from one seed's epochs; of other seeds, nearly every micro-batch has one of them."""
+    chosen = batches(sliding_window(6) if k is None else dti_tuned(6, k))
+    known = {chosen._padded_length(part) for part in chosen.warm_up("cpu")}
+    parts = [part for seed in range(1, 6) for key in chosen.epoch(seed, 9) for part in chosen.split(key)]
+    assert np.mean([chosen._padded_length(part) in known for part in parts]) > 0.9
+
+
 def test_a_batch_longer_than_every_bucket_is_still_whole() -> None:
     chosen = batches(dti_tuned(6, 5))
     everything = np.arange(len(chosen.rows))
