@@ -1,5 +1,6 @@
 """Shared by all tests: one torch thread (tiny tensors; processes share the cores), a Hypothesis profile."""
 
+import signal
 import sys
 
 import pytest
@@ -7,6 +8,10 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("repro", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repro")
+
+
+# A shell that starts the tests in the background makes them ignore Ctrl-C, which some of them are about.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
