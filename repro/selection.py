@@ -92,19 +92,17 @@ def _search(
     made_from: dict[str, Any],
 ) -> list[Path]:
     """Make this process's share of the trials; write all of them once all are there."""
+    kept = [_file(workshop, config) for config in configs]
     for number in share_of(range(len(configs)), share):
-        _make(workshop, configs[number])
-        print(settings[number] | _result(workshop, configs[number]), file=sys.stderr)
-    missing = sum(not _is_made(workshop, config) for config in configs)
+        _make(workshop, configs[number], kept[number])
+        print(settings[number] | _result(kept[number]), file=sys.stderr)
+    missing = sum(not file.is_file() for file in kept)
     if missing:
         message = f"{missing} of {len(configs)} trials on {workshop.device_name} are still missing"
         print(message, file=sys.stderr)
         return []
     device = {"device": workshop.device_name}
-    rows = [
-        setting | _result(workshop, config) | device
-        for setting, config in zip(settings, configs, strict=True)
-    ]
+    rows = [setting | _result(file) | device for setting, file in zip(settings, kept, strict=True)]
     made_with = {"environment": environment(), "git": git_state(), "code_sha256": code_sha256()}
     write_file(path, json_bytes(made_with | made_from | {"rows": rows}))
     return [path]
@@ -124,30 +122,24 @@ def _file(workshop: Workshop, config: RunConfig) -> Path:
     return workshop.store.runs / "trials" / _made_by()[:10] / f"{workshop.name(config)}.json"
 
 
-def _is_made(workshop: Workshop, config: RunConfig) -> bool:
-    return _file(workshop, config).is_file()
-
-
-def _make(workshop: Workshop, config: RunConfig) -> None:
+def _make(workshop: Workshop, config: RunConfig, file: Path) -> None:
     """Make a trial that is not there. One that diverged has no metrics.
 
     Raises:
         ConfigError: it ran out of memory: that says nothing of its settings.
     """
-    if _is_made(workshop, config):
+    if file.is_file():
         return
     try:
         best = workshop.validate(config) or {}
     except torch.OutOfMemoryError:
         fix = "give every process a device of its own; the same command goes on from here"
-        name = workshop.name(config)
-        raise ConfigError(f"trial {name}", "out of memory", "a device with room for it", fix) from None
+        raise ConfigError(f"trial {file.stem}", "out of memory", "a device with room for it", fix) from None
     epoch = int(best["epoch"]) if "epoch" in best else None
     auc, log_loss = best.get("auc"), best.get("log_loss")
     result = {"validation_auc": auc, "validation_log_loss": log_loss, "best_epoch": epoch}
-    write_file(_file(workshop, config), json_bytes(result))
+    write_file(file, json_bytes(result))
 
 
-def _result(workshop: Workshop, config: RunConfig) -> Row:
-    path = _file(workshop, config)
-    return dict(parse_json(path.read_bytes(), path))
+def _result(file: Path) -> Row:
+    return dict(parse_json(file.read_bytes(), file))
