@@ -47,7 +47,7 @@ def bahe_runs(tier: Tier, dataset: str, protocol: str, selection: str | None, se
             runs += table1_runs(tier, dataset, protocol, row, seeds)
         else:
             method = _method(row, tier.n)
-            chosen = with_learning_rate(tier, learning_rate(tier, dataset, method.name))
+            chosen = with_learning_rate(tier, learning_rate(tier, method.name))
             runs += [RunConfig(method, "tuned", chosen, dataset, protocol, seed) for seed in range(seeds)]
     return runs
 
@@ -57,9 +57,9 @@ def _method(row: str, n: int) -> BaheMethod:
     return dti_bahe(n, int(k)) if family == "dti-bahe" else FAMILIES[row](n)
 
 
-def learning_rate(tier: Tier, dataset: str, method: str) -> float:
+def learning_rate(tier: Tier, method: str) -> float:
     """The chosen one; one common value where nobody has searched."""
-    return SELECTED.get((tier.name, dataset), {}).get(method, UNSEARCHED)
+    return SELECTED.get(tier.name, {}).get(method, UNSEARCHED)
 
 
 def with_learning_rate(tier: Tier, rate: float) -> Tier:

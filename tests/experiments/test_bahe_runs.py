@@ -56,17 +56,17 @@ def test_trials_are_the_same_learning_rates_for_every_method(name) -> None:
 
 
 def test_what_nobody_searched_has_one_common_learning_rate() -> None:
-    assert {learning_rate(tier_named("test"), "synthetic", each) for each in FAMILIES} == {UNSEARCHED}
+    assert {learning_rate(tier_named("test"), each) for each in FAMILIES} == {UNSEARCHED}
 
 
 def test_what_is_selected_is_what_the_trials_say() -> None:
-    files = {tuple(path.stem.split("-", 1)): path for path in FILES}
+    files = {path.stem.removesuffix("-ml-100k"): path for path in FILES}
     assert SELECTED.keys() == files.keys()
-    for (tier_name, dataset), path in files.items():
+    for tier_name, path in files.items():
         rows = json.loads(path.read_text())["rows"]
-        declared = [(t.family, t.learning_rate) for t in trials(tier_named(tier_name), dataset, "dti")]
+        declared = [(t.family, t.learning_rate) for t in trials(tier_named(tier_name), "ml-100k", "dti")]
         assert [(row["family"], row["learning_rate"]) for row in rows] == declared
         for family in FAMILIES:
             tried = [row for row in rows if row["family"] == family and row["validation_auc"] is not None]
             best = max(tried, key=lambda row: row["validation_auc"])
-            assert SELECTED[(tier_name, dataset)][family] == best["learning_rate"]
+            assert SELECTED[tier_name][family] == best["learning_rate"]
