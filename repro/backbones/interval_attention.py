@@ -26,8 +26,8 @@ MERGED = 8  # keys of a copy whose gradient's parts one program adds up
 def tiles(head_dim: int) -> dict[str, tuple[int, int, int, int]]:
     """(rows of queries, rows of keys, warps, stages) per kernel: the fastest of those tried, on an H100."""
     if head_dim <= 64:
-        return {"forward": (64, 32, 4, 2), "queries": (64, 32, 4, 2), "keys": (128, 64, 4, 2)}
-    return {"forward": (64, 32, 4, 3), "queries": (64, 32, 4, 2), "keys": (128, 32, 4, 2)}
+        return {"forward": (64, 32, 4, 2), "queries": (64, 32, 4, 1), "keys": (128, 64, 4, 2)}
+    return {"forward": (64, 32, 4, 1), "queries": (64, 32, 4, 2), "keys": (64, 64, 4, 1)}
 
 
 def _launch(turned: Tensor, value: Tensor, tables: list[Tensor], num_prefix: int) -> dict[str, Any]:
