@@ -29,6 +29,7 @@ from repro.prompts.batching import SAMPLED_BATCHES, TargetBatches, with_room
 
 # Of LLM-CTR on a GPU: every padded length and number of targets is one compilation.
 TEXT_MULTIPLE, TEXT_TARGETS = 256, 16
+TEXT_SHARE = 2  # parts of `max_tokens`: batches that no graph replays need room beside those that one does
 DISTINCT_MULTIPLE = 64  # distinct behaviours of compiled batches are padded up to a multiple of it
 WARM_UP_BATCHES = 256  # whose shapes stand for those of an epoch
 NO_BEHAVIOURS = LoadedBehaviours(None)
@@ -86,9 +87,10 @@ def layout_of(kind: str, n: int, sizes: BatchSizes, compiled: bool) -> Layout:
     """A layout with few different shapes where each of them is compiled, and little padding elsewhere."""
     if kind == "written-out":
         multiple, targets = min(sizes.text_multiple, TEXT_MULTIPLE), TEXT_TARGETS
+        places = sizes.max_tokens // TEXT_SHARE if compiled else sizes.max_tokens
     else:
-        multiple, targets = n if compiled else 1, sizes.sum_multiple
-    return Layout(kind, multiple, targets if compiled else 1, sizes.max_tokens)
+        multiple, targets, places = n if compiled else 1, sizes.sum_multiple, sizes.max_tokens
+    return Layout(kind, multiple, targets if compiled else 1, places)
 
 
 class BaheBatches(TargetBatches):
