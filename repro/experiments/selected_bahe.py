@@ -8,4 +8,6 @@ same rates, as the methods of `selected.py` do: they had no search of their own.
 from __future__ import annotations
 
 UNSEARCHED = 1e-3  # for a tier that nobody has searched
-SELECTED: dict[str, dict[str, float]] = {}
+SELECTED: dict[str, dict[str, float]] = {
+    "gpu": {"bahe": 1e-3, "dti-bahe": 1e-3, "llm-ctr": 1e-3},
+}
