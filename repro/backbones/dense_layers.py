@@ -1,6 +1,7 @@
 """Decoder layers over a batch of right-padded sequences of vectors: plain causal self-attention.
 
-What BAHE's encoder, its upper layers and LLM-CTR run. The layers are transformers' own (LoRA wrappers
+What BAHE's encoder runs, and where nothing is compiled its upper layers and LLM-CTR (`packed_layers` has the
+same for CUDA). The layers are transformers' own (LoRA wrappers
 included), through the decoder's own `project` and `finish`; attention is one SDPA call, whose flash kernel
 visits only the causal half and never writes out scores.
 
@@ -19,8 +20,6 @@ from torch import Tensor, nn
 
 from repro.backbones.attention_hook import attend
 from repro.backbones.decoder import finish, project
-
-_VARIANTS = 64  # compilations (models, gradient or not, sequences of one or not) that one process may use
 
 
 def causal_attention(
@@ -67,17 +66,10 @@ class DenseLayers:
         layers: transformers' decoder layers, in order; `decoder.check_layers` tells which are taken. They
             stay registered where they are.
         rotary: module (x, position_ids) -> (cos, sin).
-        compiled: compile a whole layer, once for all layers and shapes; with and without a gradient to the
-            input, and with and without sequences of one, are compiled apart.
     """
 
-    def __init__(self, layers: Iterable[nn.Module], rotary: nn.Module, compiled: bool = False) -> None:
+    def __init__(self, layers: Iterable[nn.Module], rotary: nn.Module) -> None:
         self.layers, self.rotary = list(layers), rotary
-        self._layer: Any = _layer
-        if compiled:
-            config: Any = torch._dynamo.config
-            config.recompile_limit = max(config.recompile_limit, _VARIANTS)
-            self._layer = torch.compile(_layer, dynamic=True)
 
     def __call__(self, hidden_BLE: Tensor) -> Tensor:
         """The states after the last of the layers: (B, L, E). Under autocast, products run in its dtype.
@@ -95,5 +87,5 @@ class DenseLayers:
         position = torch.arange(hidden_BLE.shape[1], device=hidden_BLE.device)[None]
         cos, sin = (x[0] for x in self.rotary(hidden_BLE, position))
         for layer in self.layers:
-            hidden_BLE, alone_SE = self._layer(layer, hidden_BLE, alone_SE, cos, sin)
+            hidden_BLE, alone_SE = _layer(layer, hidden_BLE, alone_SE, cos, sin)
         return hidden_BLE, alone_SE

@@ -36,7 +36,7 @@ def _projections(x: Tensor, modules: list[Any]) -> tuple[Tensor, ...]:
     return (F.linear(x, weight, torch.cat(biases) if biases else None),)
 
 
-def _query_key_value(attention_module: Any, normed_NE: Tensor) -> list[Tensor]:
+def query_key_value(attention_module: Any, normed_NE: Tensor) -> list[Tensor]:
     """Before the rotary embedding, as `interval_attention` takes them: (N, H + 2K, D), or three tensors."""
     modules = [getattr(attention_module, f"{name}_proj") for name in ("q", "k", "v")]
     norms = [getattr(attention_module, f"{name}_norm", None) for name in ("q", "k", "v")]
@@ -49,14 +49,14 @@ def _query_key_value(attention_module: Any, normed_NE: Tensor) -> list[Tensor]:
     return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=True)]
 
 
-def _mlp(mlp: Any, x_NE: Tensor) -> Tensor:
+def gated_mlp(mlp: Any, x_NE: Tensor) -> Tensor:
     """down(act(gate(x)) * up(x)), with gate and up as one product."""
     projected = _projections(x_NE, [mlp.gate_proj, mlp.up_proj])
     gate, up = projected if len(projected) == 2 else projected[0].chunk(2, dim=-1)
     return linear(mlp.down_proj, mlp.act_fn(gate) * up)
 
 
-def _attended(
+def attended_by_intervals(
     layer: Any,
     projected: list[Tensor],
     cos: Tensor,
@@ -70,7 +70,7 @@ def _attended(
     return interval_attention(projected, cos, sin, tables, num_kv, num_prefix, float(module.scaling))[0]
 
 
-class _ResidualSum(torch.autograd.Function):
+class ResidualSum(torch.autograd.Function):
     """hidden + update, rounded once; both get the same gradient, which is written once.
 
     Bfloat16 is added in float32, as it is anyway: as a sum of bfloat16 the compiler would put it into the
@@ -79,12 +79,14 @@ class _ResidualSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, update: Tensor) -> Tensor:
+        """Their sum, in the dtype of `hidden`."""
         if torch.promote_types(hidden.dtype, torch.float32) == hidden.dtype:
             return hidden + update  # torch 2.11 compiles casts that change nothing into a gradient of zero
         return (hidden.float() + update.float()).to(hidden.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor]:
+        """The same tensor for both."""
         (gradient,) = gradients
         return gradient, gradient
 
@@ -98,8 +100,8 @@ def attend(
     layer: Any, normed: Tensor, cos: Tensor, sin: Tensor, tables: list[Tensor], num_prefix: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Attention of one layer over all places; with it plain queries, rotated and plain keys, and values."""
-    projected = _query_key_value(layer.self_attn, normed)
-    attended = _attended(layer, projected, cos, sin, tables, num_prefix)
+    projected = query_key_value(layer.self_attn, normed)
+    attended = attended_by_intervals(layer, projected, cos, sin, tables, num_prefix)
     num_heads = attended.shape[1]
     if len(projected) == 1:
         num_kv = (projected[0].shape[1] - num_heads) // 2
@@ -110,7 +112,7 @@ def attend(
 
 def after_attention(layer: Any, hidden_NE: Tensor, attended_NHD: Tensor) -> tuple[Tensor, Tensor]:
     """Output projection and residual: the state that the MLP adds to, and the same normed, which it reads."""
-    hidden = _ResidualSum.apply(hidden_NE, linear(layer.self_attn.o_proj, attended_NHD.flatten(1)))
+    hidden = ResidualSum.apply(hidden_NE, linear(layer.self_attn.o_proj, attended_NHD.flatten(1)))
     return hidden, cast_once(layer.post_attention_layernorm(hidden))
 
 
@@ -124,20 +126,22 @@ def attention_half(
     num_prefix: int,
 ) -> tuple[Tensor, Tensor]:
     """The first half of a layer over all places, from state and normed state to those between the halves."""
-    projected = _query_key_value(layer.self_attn, normed)
-    return after_attention(layer, hidden, _attended(layer, projected, cos, sin, tables, num_prefix))
+    projected = query_key_value(layer.self_attn, normed)
+    return after_attention(
+        layer, hidden, attended_by_intervals(layer, projected, cos, sin, tables, num_prefix)
+    )
 
 
 def mlp_half(layer: Any, following: Any, hidden: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
     """The second half: the state that the following layer adds to, and the same normed, which it reads."""
-    hidden = _ResidualSum.apply(hidden, _mlp(layer.mlp, normed))
+    hidden = ResidualSum.apply(hidden, gated_mlp(layer.mlp, normed))
     return hidden, input_norm(following, hidden)
 
 
 def finish_sums(layer: Any, hidden_SE: Tensor, attended_SHD: Tensor) -> Tensor:
     """The rest of the last layer."""
     hidden, normed = after_attention(layer, hidden_SE, attended_SHD)
-    return _ResidualSum.apply(hidden, _mlp(layer.mlp, normed))
+    return ResidualSum.apply(hidden, gated_mlp(layer.mlp, normed))
 
 
 def project_for_sums(

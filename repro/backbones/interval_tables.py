@@ -145,6 +145,24 @@ def interval_tables(batch: PackedBatch, alibi_slope: float | None = None) -> Int
     )
 
 
+def causal_tables(length: np.ndarray, total: int) -> tuple[np.ndarray, ...]:
+    """Tables, in the order of `IntervalTables.tables`, of causal sequences that stand one behind the other.
+
+    Args:
+        length: (R,) places of each sequence, may be 0.
+        total: N; places behind the last sequence are padding, each alone.
+    """
+    own, stop = np.arange(total), np.cumsum(length)
+    start, end = own.copy(), own + 1
+    real = int(stop[-1]) if len(stop) else 0
+    start[:real], end[:real] = np.repeat(stop - length, length), np.repeat(stop, length)
+    columns = {"lo": start, "hi": own + 1, "copy": np.zeros(total), "seen_as": own}
+    none = np.zeros(0, dtype=np.float32)
+    queries = [column.astype(np.int32) for column in columns.values()]
+    keys = [column.astype(np.int32) for column in (own, end, np.full(total // CHUNK + 2, total))]
+    return *queries, none, none, *keys
+
+
 @dataclass(frozen=True)
 class IntervalPlan:
     """What the kernels need of one batch, on the device.

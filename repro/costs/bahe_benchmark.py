@@ -125,7 +125,9 @@ def _table(
     return table, time.perf_counter() - begin
 
 
-def _batches(plan: Plan, side: Side, tokens: int, size: int) -> tuple[BaheBatches, list[np.ndarray]]:
+def _batches(
+    plan: Plan, side: Side, tokens: int, size: int, device: torch.device
+) -> tuple[BaheBatches, list[np.ndarray]]:
     """Batches of one length, and the keys of a few of them."""
     behaviours = side.behaviours[size]
     source = TextSamples(behaviours_per_sample(tokens, size), len(behaviours))
@@ -133,7 +135,14 @@ def _batches(plan: Plan, side: Side, tokens: int, size: int) -> tuple[BaheBatche
     label = (rows % 2).astype(np.float32)
     vectors = TableVectors(side.tables[size][0], behaviours) if side.method == BAHE else None
     kind = "side-by-side" if side.method == BAHE else "written-out"
-    layout = Layout(kind, multiple=1, target_multiple=1, max_places=plan.batch * tokens)
+    layout = Layout(
+        kind,
+        multiple=1,
+        target_multiple=1,
+        max_places=plan.batch * tokens,
+        packed=plan.compiled and device.type == "cuda",
+        alike=side.method == LLM_CTR,
+    )
     batches = BaheBatches(source, behaviours, vectors, label, rows, plan.batch, layout)
     return batches, np.split(rows, NUM_BATCHES)
 
@@ -162,11 +171,11 @@ def _measured(
         "table_build_s": build_s,
         "table_behaviours": None if table is None else len(table),
         "dtype": _dtype(plan, spec),
-        "compile": plan.compiled,
+        "compile": plan.compiled and device.type == "cuda",
         "behaviour_tokens": size,
         "behaviours": behaviours,
     }
-    batches, keys = _batches(plan, side, tokens, size)
+    batches, keys = _batches(plan, side, tokens, size, device)
     try:
         found = _steps(plan, side.model, batches, keys, device)
     except torch.OutOfMemoryError:

@@ -70,7 +70,7 @@ def test_batches_of_a_length_have_the_same_shapes(sides) -> None:
     """A graph is captured once: padded places must not add a behaviour to some batches and not to others."""
     for method, side in sides.items():
         for tokens, size in ((64, 16), (64, 8), (128, 16)):
-            batches, keys = bahe_benchmark._batches(PLAN, side, tokens, size)
+            batches, keys = bahe_benchmark._batches(PLAN, side, tokens, size, CPU)
             loaded = [batches.load(key, "cpu") for key in keys]
             step = TrainingStep(side.model, loaded[0], PLAN.training, 10, CPU)
             for batch in loaded:
@@ -105,7 +105,7 @@ def test_flops_are_those_that_are_counted(sides, method) -> None:
     160 tokens are 10 behaviours: three sequences of 3, and the item; so nothing that is counted is padding.
     """
     side, tokens = sides[method], 160
-    batches, keys = bahe_benchmark._batches(PLAN, side, tokens, 16)
+    batches, keys = bahe_benchmark._batches(PLAN, side, tokens, 16, CPU)
     batch = batches.load(keys[0], "cpu")
     with FlopCounterMode(display=False) as counter:
         side.model(batch).loss_sum.backward()

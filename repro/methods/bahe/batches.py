@@ -1,7 +1,10 @@
 """Batches of BAHE and LLM-CTR for the training loop.
 
-Shapes: B targets (padding last), R rows of L places, K segments per row, S user sequences, D distinct
-behaviours.
+On a GPU, where layers are compiled, sequences stand one behind the other (`packed_layers`), elsewhere in rows
+padded on the right.
+
+Shapes: B targets (padding last), R rows of L places, K segments per row, N places of packed sequences, S user
+sequences, D distinct behaviours.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repro.backbones.packed_layers import PackedRows, packed_rows
 from repro.backbones.visibility import send
 from repro.behaviours.texts import Behaviours
 from repro.methods.bahe.sequences import (
@@ -19,19 +23,22 @@ from repro.methods.bahe.sequences import (
     SequenceSource,
     UserSequences,
     back_to_back,
+    packed,
     side_by_side,
     text_lengths,
     written_out,
 )
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
 from repro.methods.method import BatchSizes
-from repro.prompts.batching import SAMPLED_BATCHES, TargetBatches, with_room
+from repro.prompts.batching import SAMPLED_BATCHES, TargetBatches, length_buckets, with_room
 
-# Of LLM-CTR on a GPU: every padded length and number of targets is one compilation.
-TEXT_MULTIPLE, TEXT_TARGETS = 256, 16
-TEXT_SHARE = 2  # parts of `max_tokens`: batches that no graph replays need room beside those that one does
-DISTINCT_MULTIPLE = 64  # distinct behaviours of compiled batches are padded up to a multiple of it
-WARM_UP_BATCHES = 256  # whose shapes stand for those of an epoch
+TEXT_MULTIPLE = 256  # at most, to which texts in padded rows are rounded up; texts of one length share rows
+TARGET_MULTIPLE = 16  # targets of packed batches are padded up to a multiple of it, at no places
+TEXT_PLACES = 0.75  # of `max_tokens`: a step that needs half of the device is not recorded
+DISTINCT_MULTIPLE = 64  # distinct behaviours of packed batches are padded up to a multiple of it
+NUM_LENGTHS = 3  # padded numbers of places of a split: each is one compilation
+COUNTED_TOGETHER = 16_384  # targets whose sequences are in memory while their lengths are counted
+SAMPLED_EPOCHS = 4  # a longer micro-batch than in any of these is a shape that was not compiled
 NO_BEHAVIOURS = LoadedBehaviours(None)
 
 
@@ -41,24 +48,29 @@ class BaheBatch:
 
     Attributes:
         behaviours: the D distinct behaviours; nothing for LLM-CTR.
-        value: (R, L) int64, which of the D stands at a place; for LLM-CTR a token id.
-        pool: (R, K, L) float32, weights of the mean over each segment.
-        is_empty: (B, S) bool. item: (B,) int64, which of the D; empty for LLM-CTR.
+        value: (R, L) or (N,) int64, which of the D stands at a place; for LLM-CTR a token id.
+        is_empty: (B, S) bool.
         label: (B,) float32: 0, 1, or -1 for padding.
         target_row: rows of the prepared data, without padding.
+        pool: (R, K, L) float32, weights of the mean over each segment; None if packed.
+        item: (B,) int64, which of the D; None for LLM-CTR, and if packed: it stands behind its sequences.
+        rows: which of the N places read each other; None if padded.
+        segment: (B (S + 1) + 1,) int64, places of each segment of a target, then padding; None if padded.
         num_tokens: behaviour vectors that the upper layers read (an item's is one), plus tokens that lower
             layers read in this step; for LLM-CTR tokens. num_padded_tokens: with padding.
     """
 
     behaviours: LoadedBehaviours
     value: Tensor
-    pool: Tensor
     is_empty: Tensor
-    item: Tensor
     label: Tensor
     target_row: np.ndarray
     num_tokens: int
     num_padded_tokens: int
+    pool: Tensor | None = None
+    item: Tensor | None = None
+    rows: PackedRows | None = None
+    segment: Tensor | None = None
 
     @property
     def num_targets(self) -> int:
@@ -72,25 +84,28 @@ class Layout:
 
     Attributes:
         kind: `side-by-side` (feature parallel), `back-to-back` or `written-out` (LLM-CTR).
-        multiple: L is padded up to a multiple of this.
+        multiple: L, or N, is padded up to a multiple of this.
         target_multiple: so is the number of targets.
         max_places: of a micro-batch, about.
+        packed: sequences stand one behind the other, N of few different sizes.
+        alike: all rows have one length, as synthetic ones do; only where packed.
     """
 
     kind: str
     multiple: int
     target_multiple: int
     max_places: int
+    packed: bool = False
+    alike: bool = False
 
 
-def layout_of(kind: str, n: int, sizes: BatchSizes, compiled: bool) -> Layout:
-    """A layout with few different shapes where each of them is compiled, and little padding elsewhere."""
-    if kind == "written-out":
-        multiple, targets = min(sizes.text_multiple, TEXT_MULTIPLE), TEXT_TARGETS
-        places = sizes.max_tokens // TEXT_SHARE if compiled else sizes.max_tokens
-    else:
-        multiple, targets, places = n if compiled else 1, sizes.sum_multiple, sizes.max_tokens
-    return Layout(kind, multiple, targets if compiled else 1, places)
+def layout_of(kind: str, sizes: BatchSizes, packed: bool) -> Layout:
+    """A layout with few different shapes where layers are compiled, and little padding elsewhere."""
+    text = kind == "written-out"
+    if not packed:
+        return Layout(kind, min(sizes.text_multiple, TEXT_MULTIPLE) if text else 1, 1, sizes.max_tokens)
+    places = int(sizes.max_tokens * TEXT_PLACES) if text else sizes.max_tokens
+    return Layout(kind, sizes.text_multiple, TARGET_MULTIPLE, places, packed=True)
 
 
 class BaheBatches(TargetBatches):
@@ -102,6 +117,7 @@ class BaheBatches(TargetBatches):
         label: (N,) of the prepared data. targets: (T,) rows of the split's targets.
         batch_targets: targets per batch.
         layout: of the rows.
+        shuffled: whether batches are read as training's epochs, else in order.
     """
 
     def __init__(
@@ -113,80 +129,146 @@ class BaheBatches(TargetBatches):
         targets: np.ndarray,
         batch_targets: int,
         layout: Layout,
+        shuffled: bool = True,
     ) -> None:
         super().__init__(targets, batch_targets)
         assert (vectors is None) == (layout.kind == "written-out")
         self.source, self.behaviours, self.vectors = source, behaviours, vectors
-        self.label, self.layout = label, layout
+        self.label, self.layout, self.shuffled = label, layout, shuffled
+        self._sampled: list[np.ndarray] | None = None
+        self._shapes: tuple[np.ndarray, int] | None = None
+        self._of_target: np.ndarray | None = None
         self._most: int | None = None
 
     def split(self, key: np.ndarray) -> list[np.ndarray]:
-        """A batch as micro-batches of about `max_places` places; texts of one padded length together."""
-        places = self._places(key)
-        order = np.argsort(places, kind="stable") if self.vectors is None else np.arange(len(places))
-        part = (np.cumsum(places[order]) - places[order]) // self.layout.max_places
-        if self.vectors is None:  # one padded length per micro-batch
-            part = part * (int(places.max()) + 1) + places[order]
-        return np.split(key[order], np.flatnonzero(np.diff(part)) + 1)
+        """A batch as micro-batches of about `max_places` places.
+
+        Where packed, of as many each; texts in padded rows with others of their padded length.
+        """
+        places, most = self._places(key), self.layout.max_places
+        if self.layout.packed:
+            number = -(-int(places.sum()) // most)
+            part = (np.cumsum(places) - places) * number // int(places.sum())
+        else:
+            text, multiple = self.vectors is None, self.layout.multiple
+            places = -(-places // multiple) * multiple if text else places
+            order = np.argsort(places, kind="stable") if text else np.arange(len(key))
+            key, places = key[order], places[order]
+            part = (np.cumsum(places) - places) // most
+            if text:
+                part = part * (int(places.max()) + 1) + places
+        return np.split(key, np.flatnonzero(np.diff(part)) + 1)
 
     def load(self, key: np.ndarray, device: torch.device | str) -> BaheBatch:
         """Lay out one batch and fetch its behaviours."""
-        device, missing = torch.device(device), -len(key) % self.layout.target_multiple
+        device = torch.device(device)
+        return self._load_packed(key, device) if self.layout.packed else self._load_rows(key, device)
+
+    def _load_rows(self, key: np.ndarray, device: torch.device) -> BaheBatch:
+        missing = -len(key) % self.layout.target_multiple
         sequences = self.source.cut(np.pad(key, (0, missing), mode="edge"))
         places = self._lay_out(sequences)
         num_tokens = int(places.length.reshape(-1, len(key) + missing)[:, : len(key)].sum())
-        value, item, loaded = places.value, np.empty(0, dtype=np.int64), NO_BEHAVIOURS
+        value, item, loaded = places.value, None, NO_BEHAVIOURS
         if self.vectors is not None:
-            distinct, value, item = _distinct(places, sequences.item)
-            if self.layout.target_multiple > 1 and isinstance(self.vectors, TableVectors):
-                distinct = padded(distinct, self._most_distinct())
+            real = np.arange(value.shape[1]) < places.length[:, None]
+            value = np.where(real, value, sequences.item[0])  # padding asks for no behaviour of its own
+            distinct, which = np.unique(np.concatenate([value.ravel(), sequences.item]), return_inverse=True)
+            value, item = which[: value.size].reshape(value.shape), which[value.size :]
             loaded = self.vectors.load(distinct, device)
             num_tokens += len(key) + loaded.num_tokens
-        label = np.pad(self.label[key].astype(np.float32), (0, missing), constant_values=-1)
         return BaheBatch(
             behaviours=loaded,
             value=send(value, device),
             pool=send(places.pool, device),
             is_empty=send(np.logical_not(sequences.member.any(axis=2)).T, device),
-            item=send(item, device),
-            label=send(label, device),
+            item=None if item is None else send(item, device),
+            label=send(self._labels(key, missing), device),
             target_row=key,
             num_tokens=num_tokens,
-            num_padded_tokens=value.size + len(item) + loaded.num_padded_tokens,
+            num_padded_tokens=value.size + (0 if item is None else len(item)) + loaded.num_padded_tokens,
         )
+
+    def _load_packed(self, key: np.ndarray, device: torch.device) -> BaheBatch:
+        sequences = self.source.cut(key)
+        found = packed(sequences, self.behaviours if self.vectors is None else None)
+        value, num_tokens = found.value, len(found.value)
+        total, targets = self._padded_shape(num_tokens, len(key))
+        value = np.pad(value, (0, total - num_tokens), mode="edge")  # asks for no behaviour of its own
+        missing, loaded = targets - len(key), NO_BEHAVIOURS
+        if self.vectors is not None:
+            distinct, value = np.unique(value, return_inverse=True)
+            if isinstance(self.vectors, TableVectors):
+                distinct = padded(distinct, self._most_distinct())
+            loaded = self.vectors.load(distinct, device)
+        segment = np.append(np.pad(found.length, ((0, missing), (0, 0))), total - num_tokens)
+        is_empty = np.pad(found.length[:, :-1] == 0, ((0, missing), (0, 0)), constant_values=True)
+        return BaheBatch(
+            behaviours=loaded,
+            value=send(value, device),
+            rows=packed_rows(_rows_of(self.layout.kind, found.length), total, device, self.layout.alike),
+            segment=send(segment, device),
+            is_empty=send(is_empty, device),
+            label=send(self._labels(key, missing), device),
+            target_row=key,
+            num_tokens=num_tokens + loaded.num_tokens,
+            num_padded_tokens=total + loaded.num_padded_tokens,
+        )
+
+    def _labels(self, key: np.ndarray, missing: int) -> np.ndarray:
+        return np.pad(self.label[key].astype(np.float32), (0, missing), constant_values=-1)
 
     def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
         """A micro-batch of every padded shape, so that compilation can be done and timed apart."""
-        if self.layout.target_multiple == 1 or torch.device(device).type != "cuda":
+        if not self.layout.packed:
             return []
-        wholes = self.epoch(0, 0)
-        sample = [part for whole in (*wholes[:WARM_UP_BATCHES], wholes[-1]) for part in self.split(whole)]
-        found = {self._shape(part): part for part in reversed(sample)}
+        found = {
+            self._padded_shape(int(self._places(part).sum()), len(part)): part
+            for part in reversed(self._sample())
+        }
         return [found[shape] for shape in sorted(found)]
+
+    def _sample(self) -> list[np.ndarray]:
+        """Micro-batches whose shapes stand for those of all epochs and seeds."""
+        if self._sampled is None:
+            orders = [self.in_order()]
+            if self.shuffled:
+                orders = [self.epoch(0, epoch) for epoch in range(SAMPLED_EPOCHS)]
+            self._sampled = [part for wholes in orders for whole in wholes for part in self.split(whole)]
+        return self._sampled
+
+    def _padded_shape(self, places: int, targets: int) -> tuple[int, int]:
+        """(N, B) of a micro-batch with padding: the smallest of few N that holds it; B is mostly the same."""
+        multiple, target_multiple = self.layout.multiple, self.layout.target_multiple
+        if self._shapes is None:
+            sample = self._sample()
+            needed = np.array([int(self._places(part).sum()) for part in sample])
+            lengths = length_buckets(-(-needed // multiple) * multiple, NUM_LENGTHS)
+            self._shapes = lengths, -(-max(map(len, sample)) // target_multiple) * target_multiple
+        lengths, most = self._shapes
+        fitting = lengths[lengths >= places]
+        total = int(fitting[0]) if len(fitting) else -(-places // multiple) * multiple
+        return total, max(most, -(-targets // target_multiple) * target_multiple)
 
     def _most_distinct(self) -> int:
         """Behaviours that nearly every batch keeps to, so that all are padded to one number."""
         if self._most is None:
-            some = self.epoch(0, 0)[:: -(-len(self.targets) // (SAMPLED_BATCHES * self.batch_targets))]
-            cuts = [self.source.cut(key) for key in some]
-            distinct = [_distinct(self._lay_out(cut), cut.item)[0] for cut in cuts]
-            self._most = with_room(max(map(len, distinct)), DISTINCT_MULTIPLE)
+            parts = self._sample()
+            some = parts[:: -(-len(parts) // SAMPLED_BATCHES)]
+            distinct = [len(np.unique(packed(self.source.cut(key)).value)) for key in some]
+            self._most = with_room(max(distinct), DISTINCT_MULTIPLE)
         return self._most
 
-    def _shape(self, key: np.ndarray) -> tuple[int, int]:
-        """Padded targets and length of a micro-batch, in multiples."""
-        targets = -(-len(key) // self.layout.target_multiple)
-        if self.layout.kind == "side-by-side":
-            return targets, 1  # no sequence is longer than n, and each is padded to it
-        return targets, -(-(int(self._places(key).max()) - 1) // self.layout.multiple)
-
     def _places(self, rows: np.ndarray) -> np.ndarray:
-        """(B,) places of each target's rows with its item; of texts the padded length."""
-        sequences, multiple = self.source.cut(rows), self.layout.multiple
-        if self.layout.kind == "written-out":
-            longest = text_lengths(sequences, self.behaviours)
-            return -(-longest // multiple) * multiple
-        return sequences.member.sum((0, 2)) + 1
+        """(B,) places of each target's sequences and item."""
+        if self._of_target is None:
+            self._of_target = np.zeros(len(self.label), dtype=np.int64)
+            for some in np.array_split(self.targets, -(-len(self.targets) // COUNTED_TOGETHER)):
+                sequences = self.source.cut(some)
+                text = self.layout.kind == "written-out"
+                count = text_lengths(sequences, self.behaviours) if text else sequences.member.sum((0, 2)) + 1
+                self._of_target[some] = count
+        return self._of_target[rows]
 
     def _lay_out(self, sequences: UserSequences) -> Places:
         if self.layout.kind == "side-by-side":
@@ -196,14 +278,15 @@ class BaheBatches(TargetBatches):
         return written_out(sequences, self.behaviours, self.layout.multiple)
 
 
+def _rows_of(kind: str, length: np.ndarray) -> np.ndarray:
+    """(R,) places that read each other, of targets' segments (B, S + 1)."""
+    if kind == "side-by-side":
+        return length.ravel()
+    if kind == "back-to-back":  # the item alone
+        return np.stack([length[:, :-1].sum(1), length[:, -1]], axis=1).ravel()
+    return length.sum(1)
+
+
 def padded(distinct: np.ndarray, most: int) -> np.ndarray:
     """The behaviours, the last one again and again up to a multiple of `most`."""
     return np.pad(distinct, (0, -len(distinct) % most), mode="edge")
-
-
-def _distinct(places: Places, item: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(D,) distinct behaviours of a batch, and which of them stands at each place and is each item."""
-    real = np.arange(places.value.shape[1]) < places.length[:, None]
-    value = np.where(real, places.value, item[0])  # padding asks for no behaviour of its own
-    distinct, which = np.unique(np.concatenate([value.ravel(), item]), return_inverse=True)
-    return distinct, which[: -len(item)].reshape(value.shape), which[-len(item) :]

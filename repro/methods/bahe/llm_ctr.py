@@ -10,9 +10,10 @@ from torch import nn
 from repro.backbones.decoder import check_layers
 from repro.backbones.dense_layers import DenseLayers
 from repro.backbones.loading import Backbone
+from repro.backbones.packed_layers import PackedLayers
 from repro.methods.bahe.batches import BaheBatch
 from repro.methods.bahe.head import CtrHead
-from repro.methods.bahe.model import segment_means
+from repro.methods.bahe.model import packed_means, segment_means
 from repro.methods.bahe.settings import BaheMethod
 from repro.training.task import ModelOutput
 
@@ -27,7 +28,7 @@ class LlmCtrModel(nn.Module):
     Args:
         backbone: with adapters; its layers become this model's.
         method: `llm-ctr`.
-        compiled: compile the layers, once per shape.
+        compiled: compile what packed batches run through.
     """
 
     def __init__(self, backbone: Backbone, method: BaheMethod, compiled: bool = False) -> None:
@@ -36,10 +37,14 @@ class LlmCtrModel(nn.Module):
         self.embed, self.layers = backbone.embed_tokens, backbone.layers
         self.norm, self.rotary = backbone.decoder.norm, backbone.decoder.rotary_emb
         self.head = CtrHead(backbone.hidden_size, len(method.sequences) + 1)
-        self._run = DenseLayers(self.layers, self.rotary, compiled)
+        self._run = DenseLayers(self.layers, self.rotary)
+        self._packed = PackedLayers(self.layers, self.rotary, self.norm, compiled)
 
     def forward(self, batch: BaheBatch) -> ModelOutput:
         """Loss and scores of one batch."""
+        if batch.rows is not None:
+            states = self._packed(self.embed(batch.value), batch.rows)  # (N, E)
+            return self.head(packed_means(states, batch), batch.label, batch.is_empty)
+        assert batch.pool is not None
         states = self.norm(self._run(self.embed(batch.value)))  # (B, L, E)
-        pooled = segment_means(states, batch.pool)  # (B, S + 1, E)
-        return self.head(pooled, batch.label, batch.is_empty)
+        return self.head(segment_means(states, batch.pool), batch.label, batch.is_empty)

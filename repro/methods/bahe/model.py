@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from repro.backbones.decoder import check_layers
 from repro.backbones.dense_layers import DenseLayers
 from repro.backbones.loading import Backbone
+from repro.backbones.packed_layers import PackedLayers
 from repro.behaviours.pooling import pooled
 from repro.methods.bahe.batches import BaheBatch
 from repro.methods.bahe.head import CtrHead
@@ -87,7 +88,7 @@ class BaheModel(nn.Module):
     Args:
         backbone: with adapters; its layers become this model's.
         method: `bahe`.
-        compiled: compile the upper layers, once per shape.
+        compiled: compile what packed batches run through.
     """
 
     def __init__(self, backbone: Backbone, method: BaheMethod, compiled: bool = False) -> None:
@@ -99,11 +100,16 @@ class BaheModel(nn.Module):
         self.norm, self.rotary = backbone.decoder.norm, backbone.decoder.rotary_emb
         self.head = CtrHead(backbone.hidden_size, len(method.sequences) + 1)
         self.feature_parallel = method.feature_parallel
-        self._run = DenseLayers(self.upper, self.rotary, compiled)
+        self._run = DenseLayers(self.upper, self.rotary)
+        self._packed = PackedLayers(self.upper, self.rotary, self.norm, compiled)
 
     def forward(self, batch: BaheBatch) -> ModelOutput:
         """Loss and scores of one batch."""
         vectors = behaviour_vectors(self.lower, batch.behaviours, self.norm)
+        if batch.rows is not None:
+            states = self._packed(vectors[batch.value], batch.rows)
+            return self.head(packed_means(states, batch), batch.label, batch.is_empty)
+        assert batch.pool is not None and batch.item is not None
         states, item = self._run.beside(vectors[batch.value], vectors[batch.item])  # (R, L, E), (B, E)
         pooled = segment_means(self.norm(states), batch.pool)  # (R, K, E)
         if self.feature_parallel:
@@ -117,3 +123,13 @@ def segment_means(states_RLE: Tensor, pool_RKL: Tensor) -> Tensor:
     kind = "cpu" if states_RLE.is_meta else states_RLE.device.type
     with torch.autocast(kind, enabled=False):
         return pool_RKL @ states_RLE.float()
+
+
+def packed_means(states_NE: Tensor, batch: BaheBatch) -> Tensor:
+    """(B, S + 1, E) float32 means over the segments of a packed batch; 0 where a segment is empty."""
+    assert batch.segment is not None
+    kind = "cpu" if states_NE.is_meta else states_NE.device.type
+    with torch.autocast(kind, enabled=False):
+        total = torch.segment_reduce(states_NE.float(), "sum", lengths=batch.segment, unsafe=True)
+        mean = total[:-1] / batch.segment[:-1, None].clamp(min=1)
+    return mean.unflatten(0, (len(batch.label), -1))

@@ -128,17 +128,38 @@ def back_to_back(sequences: UserSequences, multiple: int) -> Places:
 
 def written_out(sequences: UserSequences, behaviours: Behaviours, multiple: int) -> Places:
     """The tokens of all sequences of a target in one row, then those of its item: R = B, K = S + 1."""
+    found = packed(sequences, behaviours)
+    rows, segments = found.length.shape
+    which = np.repeat(np.arange(rows * segments), found.length.ravel())
+    return _rows(which // segments, which % segments, found.value, rows, segments, multiple)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """All that is read of B targets, one behind the other and nothing between.
+
+    Attributes:
+        value: (N,) int64, behaviours or tokens: target by target its sequences, then its item.
+        length: (B, S + 1) int64, places of each sequence and of the item.
+    """
+
+    value: np.ndarray
+    length: np.ndarray
+
+
+def packed(sequences: UserSequences, behaviours: Behaviours | None = None) -> Packed:
+    """Sequences and items of B targets as behaviours, or as the tokens of these `behaviours`."""
     number, batch, _ = sequences.member.shape
     target, segment, place = np.nonzero(sequences.member.swapaxes(0, 1))
-    behaviour = np.concatenate([sequences.behaviour[target, place], sequences.item])
-    target = np.concatenate([target, np.arange(batch)])
-    segment = np.concatenate([segment, np.full(batch, number)])
-    order = np.lexsort((segment, target))  # stable: behaviours of a segment stay in order of time
-    behaviour, target, segment = behaviour[order], target[order], segment[order]
-    lengths = behaviours.lengths[behaviour]
-    token = behaviours.tokens[ragged_arange(behaviours.offsets[behaviour], lengths)]
-    row, of_segment = np.repeat(target, lengths), np.repeat(segment, lengths)
-    return _rows(row, of_segment, token, batch, number + 1, multiple)
+    value = np.concatenate([sequences.behaviour[target, place], sequences.item])
+    which = np.concatenate([target * (number + 1) + segment, np.arange(batch) * (number + 1) + number])
+    order = np.argsort(which, kind="stable")  # behaviours of a segment stay in order of time
+    value, which = value[order], which[order]
+    each = np.ones_like(value) if behaviours is None else behaviours.lengths[value]
+    if behaviours is not None:
+        value = behaviours.tokens[ragged_arange(behaviours.offsets[value], each)]
+    length = np.bincount(which, weights=each, minlength=batch * (number + 1)).astype(np.int64)
+    return Packed(value, length.reshape(batch, number + 1))
 
 
 def text_lengths(sequences: UserSequences, behaviours: Behaviours) -> np.ndarray:

@@ -83,9 +83,9 @@ def bahe_task(
         if method.name == DTI_BAHE:
             assert vectors is not None
             return streaming_batches(data, behaviours, vectors, method, split, targets, group, sizes)
-        layout = layout_of(_layout_kind(method), method.n, sizes, compiled)
-        label = data.interactions.label
-        return BaheBatches(source, behaviours, vectors, label, data.targets(split), targets, layout)
+        layout = layout_of(_layout_kind(method), sizes, packed=compiled and device.type == "cuda")
+        label, training = data.interactions.label, split == TRAIN
+        return BaheBatches(source, behaviours, vectors, label, data.targets(split), targets, layout, training)
 
     return Task(
         model=model.to(device),

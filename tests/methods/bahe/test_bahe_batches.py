@@ -8,9 +8,11 @@ import torch
 from bahe_cases import N, backbone, batches, behaviours, data
 
 from repro.data import TEST, TRAIN, VALIDATION
+from repro.methods.bahe.batches import TEXT_MULTIPLE, layout_of
 from repro.methods.bahe.llm_ctr import LlmCtrModel
 from repro.methods.bahe.model import BaheModel
 from repro.methods.bahe.settings import BaheMethod, bahe, llm_ctr
+from repro.methods.method import BatchSizes
 
 LONG = BaheMethod("bahe", N, feature_parallel=False)
 TEXTS = BaheMethod("bahe", N, cached=False)
@@ -113,33 +115,7 @@ def test_llm_ctr_texts_of_one_padded_length_stand_together() -> None:
     assert sorted(np.concatenate(parts).tolist()) == sorted(key.tolist())
 
 
-@pytest.mark.parametrize(
-    "method", (bahe(N), LONG, llm_ctr(N)), ids=("side by side", "back to back", "llm-ctr")
-)
-def test_warming_up_sees_every_shape_of_an_epoch_once(method) -> None:
-    """A compiled model is compiled for each shape, so there must be few, and none must come later."""
-    multiple = 16 if method.name == "llm-ctr" else N
-    found = batches(method, batch_targets=10, multiple=multiple, target_multiple=4, max_places=400)
-
-    def shape(key) -> tuple[int, ...]:
-        batch = found.load(key, "cpu")
-        return len(batch.label), *batch.value.shape
-
-    of_epoch = {shape(part) for key in found.epoch(0, 0) for part in found.split(key)}
-    warm = [shape(key) for key in found.warm_up(torch.device("cuda"))]
-    assert sorted(warm) == sorted(of_epoch)
-    assert found.warm_up("cpu") == []
-    assert batches(method).warm_up(torch.device("cuda")) == []
-
-
-def test_behaviours_of_compiled_batches_are_padded_to_one_number() -> None:
-    """Recorded steps are found by their shapes; what stands at each place is the same."""
-    plain, fixed = (batches(bahe(N), target_multiple=multiple) for multiple in (1, 4))
-    keys = [key for epoch in (0, 1) for key in plain.epoch(0, epoch)]
-    pairs = [(plain.load(key, "cpu"), fixed.load(key, "cpu")) for key in keys]
-    assert len({len(batch.behaviours.vectors) for _, batch in pairs}) == 1
-    assert len({len(batch.behaviours.vectors) for batch, _ in pairs}) > 1, "batches differ"
-    model = model_of(bahe(N)).eval()
-    with torch.no_grad():
-        for ours, theirs in pairs:
-            assert torch.allclose(model(ours).score, model(theirs).score[: ours.num_targets], atol=1e-6)
+def test_texts_of_the_cpu_tier_share_rows_with_texts_of_their_padded_length() -> None:
+    assert layout_of("written-out", BatchSizes(), packed=False).multiple == BatchSizes().text_multiple
+    assert layout_of("side-by-side", BatchSizes(), packed=False).multiple == 1
+    assert layout_of("written-out", BatchSizes(text_multiple=10**4), packed=False).multiple == TEXT_MULTIPLE
