@@ -193,21 +193,35 @@ def timing(
         str | None,
         typer.Option(help="LoRA's frozen base in fp8 (torchao), k = 1 and 50 alone: tensorwise or rowwise."),
     ] = None,
+    variants: Annotated[
+        bool,
+        typer.Option("--variants", help="DTI at k = 50 alone, in every layout, window and fix beside ours."),
+    ] = False,
     publish: PublishOption = False,
 ) -> None:
-    """Training speed and memory of SW and DTI against k, in the model's shape with random weights."""
+    """Training speed and memory of SW and DTI against k, in the model's shape with random weights.
+
+    Raises:
+        ConfigError: `--fp8` together with `--variants`; fp8 where it cannot run.
+    """
     from repro.data import default_protocol
+    from repro.errors import ConfigError
     from repro.experiments.tiers import tier_named
 
     chosen = tier_named(tier)
     dataset = dataset or chosen.datasets[0]
     if publish:
         output.require_clean_tree()
+    if variants and fp8 is not None:
+        raise ConfigError(
+            "timing", f"--variants and --fp8 {fp8}", "one of the two", "measure them one by one"
+        )
     from repro.costs.timing import measure, write_timing
+    from repro.costs.timing_variants import measure_variants
     from repro.pipeline import Workshop
 
-    workshop = Workshop(data_dir)
-    rows = measure(workshop, chosen, dataset, default_protocol(dataset), typer.echo, fp8=fp8)
+    asked = (Workshop(data_dir), chosen, dataset, default_protocol(dataset), typer.echo)
+    rows = measure_variants(*asked) if variants else measure(*asked, fp8=fp8)
     path = write_timing(paths.results_dir() if publish else paths.runs_dir(), chosen, dataset, rows)
     typer.echo(f"wrote {path}")
     output.render("timing", own=not publish)

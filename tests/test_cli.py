@@ -396,3 +396,8 @@ def test_the_request_is_checked_before_torch_is_imported(own_folders) -> None:
     assert process.returncode == 2
     assert err.startswith("error: ")
     assert out == "False\n"
+
+
+def test_variants_and_fp8_are_measured_one_by_one(command) -> None:
+    code, _, err = command("timing", "--tier", "test", "--variants", "--fp8", "tensorwise")
+    assert code == 2 and "one of the two" in err

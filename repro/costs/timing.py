@@ -148,16 +148,12 @@ def measure(
     if fp8 is not None:
         check_fp8(fp8, tier.backbone, workshop.device)
     plan, rows = plan or plan_for(tier, fp8), []
-    backbone = load_backbone(shape_of(tier.backbone), workshop.device)
-    data = workshop.load(tier, dataset, protocol).data
-    answers = (backbone.yes_id, backbone.no_id)
-    items = tokenise_items(data.items, backbone.tokenizer, template_for(dataset), answers)
-    loaded = Loaded(data, items, backbone, workshop.device)
+    loaded = load(workshop, tier, dataset, protocol)
     of_base: dict[str, Any] = {} if fp8 is None else _into_fp8(tier, loaded, plan, fp8)
     if of_base:
         say(f"fp8, {fp8}: [SUM] states differ by {of_base['fp8_difference']:.2%} from the stored base's")
     for k in plan.ks:
-        found = _measure_method(tier, method_of(plan.n, k), loaded, plan)
+        found = measure_method(tier, method_of(plan.n, k), loaded, plan)
         rows += [{"device": workshop.device_name, **row, **of_base} for row in found]
         speeds = ", ".join(_shown(row["tokens_per_s"]) for row in found)
         say(f"k = {k}: {speeds} tokens/s, {_shown(found[-1]['targets_per_s'])} targets/s")
@@ -165,9 +161,11 @@ def measure(
 
 
 def write_timing(root: Path, tier: Tier, dataset: str, rows: list[dict[str, Any]]) -> Path:
-    """Write <root>/timing/<tier>-<dataset>-<device>[-fp8-<recipe>].json, in place of an earlier one."""
+    """Write <root>/timing/<tier>-<dataset>-<device>[-fp8-<recipe>|-variants].json, over an earlier one."""
     name, versions = f"{tier.name}-{dataset}-{device_slug(rows[0]['device'])}", environment()
     recipe = rows[0].get("fp8")
+    if rows[0].get("variant") is not None:
+        name += "-variants"
     if recipe is not None:
         name, versions = f"{name}-fp8-{recipe}", versions | {"torchao": importlib.metadata.version("torchao")}
     return write_measurement(root, "timing", name, versions, rows)
@@ -189,6 +187,15 @@ class Loaded:
     device: torch.device
 
 
+def load(workshop: Workshop, tier: Tier, dataset: str, protocol: str) -> Loaded:
+    """The data, and the tier's model in its shape."""
+    backbone = load_backbone(shape_of(tier.backbone), workshop.device)
+    data = workshop.load(tier, dataset, protocol).data
+    answers = (backbone.yes_id, backbone.no_id)
+    items = tokenise_items(data.items, backbone.tokenizer, template_for(dataset), answers)
+    return Loaded(data, items, backbone, workshop.device)
+
+
 def _into_fp8(tier: Tier, loaded: Loaded, plan: Plan, recipe: str) -> dict[str, Any]:
     """Exchange the base's products; what its rows have in common. No MFU: peaks are of bfloat16 products."""
     task = _task(replace(tier, compiled=False), method_of(plan.n, plan.ks[-1]), loaded, plan)
@@ -203,8 +210,15 @@ def _states(model: Any, batch: Any) -> torch.Tensor:
     return model.hidden_states(batch.plan)[batch.plan.label >= 0]
 
 
-def _measure_method(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:
-    task = _task(tier, method, loaded, plan)
+def measure_method(
+    tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan, as_trained: bool = False
+) -> list[dict[str, Any]]:
+    """Rows of one method, `plan.repeats` of them, or one that says that memory ran out.
+
+    Args:
+        as_trained: with the steps of a training run, `batch_targets` targets each, in place of full ones.
+    """
+    task = _task(tier, method, loaded, plan, as_trained)
     number = plan.warm + plan.steps
     keys = (task.train.epoch(0, 0) * number)[:number]
     trainer = Trainer(task, replace(tier.training, max_epochs=1), 0, None, "timing")
@@ -289,7 +303,7 @@ def step_cost(
     )
 
 
-def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> Task:
+def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan, as_trained: bool = False) -> Task:
     backbone, data = loaded.backbone, loaded.data
     group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
     train, validation, test = (
@@ -299,7 +313,14 @@ def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan) -> Task:
     full = FullBatches(train.source, train.rows, train.fixes, train.sizes, 1, group)
     full.length, full.number = plan.length, plan.warm + plan.steps
     model = SumModel(backbone, tier.loss, tier.compiled).to(loaded.device)
-    return Task(model, full, validation, test, data.interactions.label, data.interactions.user)
+    return Task(
+        model,
+        train if as_trained else full,
+        validation,
+        test,
+        data.interactions.label,
+        data.interactions.user,
+    )
 
 
 def _fixed(tier: Tier, method: SumMethod, keys: Sequence[np.ndarray]) -> dict[str, Any]:

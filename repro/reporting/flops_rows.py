@@ -69,9 +69,9 @@ def length_sweeps(inputs: Inputs) -> list[Sweep]:
 
 
 def timing_rows(inputs: Inputs) -> list[Row]:
-    """Rows of all timing files, but for those of a base in fp8: what is projected has none."""
+    """Rows of the sweeps over k of all timing files; those in fp8 left out: what is projected has none."""
     rows = (row for origin in ORIGINS for file in inputs.timing[origin] for row in file.rows)
-    return [row for row in rows if row.get("fp8") is None]
+    return [row for row in rows if row.get("fp8") is None and row.get("variant") is None]
 
 
 def _sweeps(inputs: Inputs, wanted: Any) -> list[Sweep]:

@@ -13,6 +13,7 @@ from repro.reporting.formatting import ABSENT, page, plural, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 from repro.reporting.references import PAPER_DATASETS
+from repro.reporting.timing_variants import variant_blocks, variant_sources
 
 NAME = "timing"
 Row = dict[str, Any]
@@ -93,8 +94,9 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         blocks += [f"## {sweep.title}", sweep.precision + sweep.graphs, _table(sweep)]
     if not found:
         blocks.append("Not run.")
+    blocks += variant_blocks(inputs)
     blocks += ["## The paper's hours", "Table 3 of DTI: hours until convergence.", _paper(inputs)]
-    sources = [f"- `{sweep.source}`: {sweep.versions}" for sweep in found]
+    sources = [f"- `{sweep.source}`: {sweep.versions}" for sweep in found] + variant_sources(inputs)
     blocks += ["## Provenance", "\n".join(dict.fromkeys(sources)) or "No records."]
     plotted = [sweep for sweep in found if sweep.fp8 is None]
     panels = [panel for sweep in plotted for panel in _panels(sweep, inputs)] or [_theory(inputs)]
@@ -119,7 +121,7 @@ def sweeps(inputs: Inputs) -> list[Sweep]:
             ]
             for key in dict.fromkeys(keys):
                 rows = [row for row, own in zip(file.rows, keys, strict=True) if own == key and row["k"]]
-                rows = [row for row in rows if row["method"] in ("sw", "dti")]
+                rows = [row for row in rows if row["method"] in ("sw", "dti") and not row.get("variant")]
                 if not rows:
                     continue
                 device, backbone, tuning, n, fp8 = key

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from repro.backbones.fix_settings import POSITIONS
 from repro.backbones.spec import BackboneSpec
 from repro.costs import timing
 from repro.costs.counted_models import SumModelCounter
 from repro.costs.prompt_counts import sum_counts
 from repro.costs.timing import FullBatches, Plan, measure, method_of, shape_of, step_cost, write_timing
+from repro.costs.timing_variants import AS_TRAINED, OURS, measure_variants, variants
 from repro.experiments.tiers import gpu_tier, paper_tier, tier_named
 from repro.methods.method import BatchSizes
 from repro.methods.sum_batches import BUCKET_MULTIPLE
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
+from repro.prompts.settings import INSTRUCTIONS, SUM_LAYOUTS, WINDOWS
 from repro.records.measurements import read_measurement
 
 PLAN = Plan(ks=(1, 4), n=4, length=768, steps=2, repeats=2, warm=1)
@@ -47,6 +50,33 @@ def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path)
     assert len(said) == 2
     path = write_timing(tmp_path, tier, "synthetic", rows)
     assert read_measurement(path).rows == rows
+
+
+def test_variants_are_measured_beside_our_recipe_in_a_file_of_their_own(workshop, tmp_path) -> None:
+    tier, said = tier_named("test"), []
+    plan = replace(PLAN, steps=1, repeats=1)
+    rows = measure_variants(workshop, tier, "synthetic", "rella", said.append, plan)
+    titles = [row["variant"] for row in rows]
+    assert titles[0] == OURS and titles[-1] == AS_TRAINED and len(set(titles)) == len(titles) == len(said)
+    assert {row["k"] for row in rows} == {4} and all(row["tokens_per_s"] > 0 for row in rows)
+    full, trained = (row["tokens_per_s"] * row["step_ms"] / 1e3 for row in (rows[0], rows[-1]))
+    assert 0.5 * PLAN.length < full <= PLAN.length and trained != pytest.approx(full, rel=0.01)
+    targets = rows[-1]["targets_per_s"] * rows[-1]["step_ms"] / 1e3
+    assert targets == pytest.approx(tier.training.batch_targets, abs=4), "a training run's step"
+    path = write_timing(tmp_path, tier, "synthetic", rows)
+    assert path.stem.endswith("-variants") and read_measurement(path).rows == rows
+
+
+def test_variants_are_every_layout_window_and_fix() -> None:
+    found = variants(20, 50, window_tokens=350)
+    prompts, fixes = [each.prompt for each in found.values()], [each.fixes for each in found.values()]
+    assert {each.sum_layout for each in prompts} == set(SUM_LAYOUTS)
+    assert {each.window for each in prompts} == set(WINDOWS)
+    assert {each.instruction for each in prompts} == set(INSTRUCTIONS)
+    assert {each.position for each in fixes} == set(POSITIONS)
+    resets = {(each.reset.layers, each.reset.mixing) for each in fixes if each.reset is not None}
+    assert resets >= {("last", "projected"), ("all", "projected"), ("last", "hidden")}
+    assert {(each.k, each.n) for each in prompts} == {(50, 20)}
 
 
 def test_out_of_memory_is_a_result(workshop, monkeypatch) -> None:

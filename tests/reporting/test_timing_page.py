@@ -76,3 +76,31 @@ def test_the_papers_ratios_are_those_of_its_hours(tmp_path) -> None:
     text, _ = page(tmp_path, [])
     assert "Not run." in text
     assert [line for line in text.splitlines() if line.startswith("| ML-1M") and "| 12.95" in line]
+
+
+def test_variants_are_compared_with_our_recipe_in_a_table_of_their_own(tmp_path) -> None:
+    sweep = [row("sw", 1, 0, 100.0), row("dti", 50, 0, 1300.0)]
+    own = [
+        row("dti", 50, 0, 1200.0, variant="our recipe"),
+        row("dti", 50, 1, 1240.0, variant="our recipe"),
+        row("dti", 50, 0, 1000.0, variant="reset of the last layer"),
+        row("dti", 50, 0, "out_of_memory", variant="ALiBi, un-rotated keys", tokens_per_s="out_of_memory")
+        | dict.fromkeys(("step_ms", "peak_gib", "compile_s", "mfu"), "out_of_memory"),
+    ]
+    write_measurement(tmp_path, "timing", "gpu-ml-100k-a-device-variants", VERSIONS, own)
+    text, files = page(tmp_path, sweep)
+    cells = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.strip("|").split("|")][1:]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    }
+    assert cells["our recipe"][:3] == ["—", "1,220", "1,500"]
+    assert cells["our recipe"][3] == "1,000 to 2,000"
+    assert cells["reset of the last layer"][0] == "+22.0%"
+    assert cells["ALiBi, un-rotated keys"][:2] == ["out of memory", "—"]
+    assert cells["50"][0] == "13.00", "the sweep's own rows"
+    assert "## Variants of DTI, smollm2-135m shape, full, A device" in text
+    assert "`timing/gpu-ml-100k-a-device-variants.json`: " in text
+    assert b"variant" not in files["timing.json"]
+    rows = timing_rows(load_inputs(tmp_path, None, REFERENCE))
+    assert [each["targets_per_s"] for each in rows] == [100.0, 1300.0], "projections go by the sweep"

@@ -1,0 +1,85 @@
+"""The part of the timing page about DTI's variants: what each reading of the paper costs."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from repro.reporting.formatting import ABSENT, table
+from repro.reporting.inputs import ORIGINS, YOURS, Inputs
+from repro.reporting.provenance import versions
+
+Row = dict[str, Any]
+
+
+def variant_blocks(inputs: Inputs) -> list[str]:
+    """A heading, a sentence and a table for every file with variants."""
+    blocks = []
+    for title, _, rows in _files(inputs):
+        blocks += [
+            f"## Variants of DTI, {title}",
+            f"k = {rows[0]['k']}. Each row changes one thing of the first, our recipe. *Extra time* is of a "
+            "target, over the first row's. The last row takes steps of a training run, with a set number of "
+            "targets, where the others fill the same length: a training run's tokens/s compare with it.",
+            _table(rows),
+        ]
+    return blocks
+
+
+def variant_sources(inputs: Inputs) -> list[str]:
+    """Lines of the page's provenance."""
+    return [source for _, source, _ in _files(inputs)]
+
+
+def _files(inputs: Inputs) -> list[tuple[str, str, list[Row]]]:
+    found = []
+    for origin in ORIGINS:
+        for file in inputs.timing[origin]:
+            rows = [row for row in file.rows if row.get("variant")]
+            if rows:
+                first = rows[0]
+                title = (
+                    f"{first['backbone'].removeprefix('random:')} shape, {first['tuning']}, {first['device']}"
+                )
+                title += f" ({origin})" if origin == YOURS else ""
+                source = f"- `timing/{file.path.name}`: {versions(file.environment)}"
+                found.append((title, source, rows))
+    return found
+
+
+def _table(rows: list[Row]) -> str:
+    headers = (
+        "variant", "extra time", "targets/s", "tokens/s", "lowest to highest", "step, ms", "peak, GiB",
+        "compilation, s",
+    )  # fmt: skip
+    titles = list(dict.fromkeys(row["variant"] for row in rows))
+    ours = _values(rows, titles[0], "targets_per_s")
+    lines = []
+    for title in titles:
+        targets, tokens = (_values(rows, title, key) for key in ("targets_per_s", "tokens_per_s"))
+        failed = next((row["step_ms"] for row in rows if row["variant"] == title), ABSENT)
+        extra = (
+            f"{mean(ours) / mean(targets) - 1:+.1%}" if ours and targets else str(failed).replace("_", " ")
+        )
+        lines.append(
+            (
+                title,
+                ABSENT if title == titles[0] and targets else extra,
+                _mean(targets, ",.0f"),
+                _mean(tokens, ",.0f"),
+                f"{min(tokens):,.0f} to {max(tokens):,.0f}" if tokens else ABSENT,
+                _mean(_values(rows, title, "step_ms"), ",.1f"),
+                _mean(_values(rows, title, "peak_gib"), ".2f"),
+                _mean(_values(rows, title, "compile_s"), ".0f"),
+            )
+        )
+    return table(headers, lines)
+
+
+def _values(rows: list[Row], title: str, key: str) -> list[float]:
+    found = [row[key] for row in rows if row["variant"] == title]
+    return [value for value in found if isinstance(value, int | float)]
+
+
+def _mean(values: list[float], form: str) -> str:
+    return f"{mean(values):{form}}" if values else ABSENT
