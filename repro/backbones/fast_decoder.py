@@ -25,6 +25,7 @@ from repro.backbones.interval_attention import interval_attention
 from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.lora_linear import linear, linears
 from repro.backbones.plan import BatchPlan
+from repro.backbones.sum_intervals import sum_interval_attention
 
 
 def _projections(x: Tensor, modules: list[Any]) -> tuple[Tensor, ...]:
@@ -212,7 +213,12 @@ class FastLayers:
                 attended, query, *keys = self.attend(layer, normed, cos, sin, *mask)
                 at_sums = (x.index_select(0, intervals.sum_place) for x in (query, cos, sin))
                 query = rotate(*at_sums).to(attended.dtype)
-                of_sums = self._sums(layer, query, keys, hidden, initial, cos, sin, plan)
+                if intervals.sum_tables is not None:
+                    scale, (_, *plain) = float(layer.self_attn.scaling), keys
+                    own_keys = (x.to(attended.dtype) for x in plain)
+                    of_sums = sum_interval_attention(query, *own_keys, intervals.sum_tables, scale)[0]
+                else:
+                    of_sums = self._sums(layer, query, keys, hidden, initial, cos, sin, plan)
                 attended = attended.index_copy(0, intervals.sum_place, of_sums)
                 hidden, normed = self.after_attention(layer, hidden, attended)
             hidden, normed = self.mlp_half(layer, following, hidden, normed)

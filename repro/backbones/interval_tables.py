@@ -163,6 +163,31 @@ def causal_tables(length: np.ndarray, total: int) -> tuple[np.ndarray, ...]:
     return *queries, none, none, *keys
 
 
+def sum_tables(
+    tables: IntervalTables, sum_place: np.ndarray, alibi_slope: float, position: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """What the kernels look up.
+
+    Args:
+        tables: of a batch whose instruction is hidden. sum_place: (S,) places of its [SUM]s.
+        alibi_slope: a [SUM] adds alibi_slope * (position of key - its own) to scores.
+        position: (N,) of what stands at each place.
+
+    Returns:
+        Of each [SUM] lo, hi, its own place (S,) int32, slope and position (S,) float32; of each key `seen_as`
+        (N,) int32 and position (N,) float32, and (N,) int32 `first` and `stop`: no [SUM] before `first` sees
+        key j or a later one, and none from `stop` on sees j or an earlier one.
+    """
+    assert not tables.num_prefix, "a hidden instruction"
+    lo, hi, own = tables.lo[sum_place], tables.hi[sum_place], sum_place.astype(np.int32)
+    assert all((np.diff(each) >= 0).all() for each in (lo, hi, own)), "intervals move forward"
+    place = np.arange(len(tables.seen_as))
+    first = np.searchsorted(np.maximum(hi, own + 1), place, side="right").astype(np.int32)
+    stop = np.searchsorted(np.minimum(lo, own), place, side="right").astype(np.int32)
+    slope, position = np.full(len(own), alibi_slope, dtype=np.float32), position.astype(np.float32)
+    return lo, hi, own, slope, position[sum_place], tables.seen_as, position, first, stop
+
+
 @dataclass(frozen=True)
 class IntervalPlan:
     """What the kernels need of one batch, on the device.
@@ -172,6 +197,7 @@ class IntervalPlan:
         sum_place: (S,) place of each [SUM].
         tables: of `IntervalTables.tables`. num_prefix: as there.
         sums_inside: the kernel's result holds for the [SUM]s too. Else they need keys of their own.
+        sum_tables: of `sum_tables`, where [SUM]s read them by kernels of their own; None: by gathered keys.
     """
 
     order: Tensor
@@ -179,6 +205,7 @@ class IntervalPlan:
     tables: list[Tensor]
     num_prefix: int
     sums_inside: bool
+    sum_tables: list[Tensor] | None = None
 
 
 def plan_intervals(
@@ -186,16 +213,22 @@ def plan_intervals(
 ) -> tuple[IntervalPlan, IntervalTables]:
     """Plan of a batch, and where its tokens stand."""
     own_keys = fixes.position == "alibi-plain-keys"
-    inside = not own_keys and not (fixes.reset is not None and fixes.reset.layers == "all")
+    reset_everywhere = fixes.reset is not None and fixes.reset.layers == "all"
+    inside = not own_keys and not reset_everywhere
     biased = inside and fixes.position != "rope"
     tables = interval_tables(batch, fixes.alibi_slope if biased else None)
     num_text, total = len(batch.tokens), len(tables.order)
     ahead = total - len(batch.position)  # padding between text and [SUM]s
+    of_sums = None
+    if own_keys and not reset_everywhere and not tables.num_prefix:
+        position, places = batch.position[tables.order], tables.place[num_text:]
+        of_sums = [send(each, device) for each in sum_tables(tables, places, fixes.alibi_slope, position)]
     plan = IntervalPlan(
         order=send(np.where(tables.order < num_text, tables.order, tables.order + ahead), device),
         sum_place=send(tables.place[num_text:], device),
         tables=[send(table, device) for table in tables.tables],
         num_prefix=tables.num_prefix,
         sums_inside=inside,
+        sum_tables=of_sums,
     )
     return plan, tables

@@ -42,6 +42,7 @@ def variants(n: int, k: int, window_tokens: int) -> dict[str, SumMethod]:
         "ALiBi, rotated keys": fixed(Fixes(position="alibi-rotated-keys", alibi_slope=slope)),
         "ALiBi, un-rotated keys": fixed(Fixes(position="alibi-plain-keys", alibi_slope=slope)),
         "the paper's recipe: reset, ALiBi, hidden instruction": dti(n, k),
+        "the same with un-rotated keys": dti(n, k, replace(PAPER_FIXES, position="alibi-plain-keys")),
         "[SUM]s inline, with positions": prompt(sum_layout="inline-positions"),
         "[SUM]s inline, visible": prompt(sum_layout="inline-visible"),
         f"window of {window_tokens} tokens": prompt(window="tokens", window_tokens=window_tokens),
