@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repro.backbones import compiling
 from repro.backbones.attention import sum_attention
 from repro.backbones.interval_attention import interval_attention
 from repro.backbones.layer_parts import cast_once, rotate
@@ -186,12 +187,10 @@ class FastLayers:
 
     def _compile(self) -> None:
         """Static lengths for what runs over all places in every layer, one dynamic one for the rest."""
-        config: Any = torch._dynamo.config  # training, validation and test have 8 lengths together
-        config.recompile_limit = max(config.recompile_limit, 16)
         for name in ("attention_half", "mlp_half", "attend", "after_attention"):
-            setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
+            setattr(self, name, compiling.compiled(getattr(self, name), dynamic=False))
         for name in ("input_norm", "project_for_sums", "finish_sums"):
-            setattr(self, name, torch.compile(getattr(self, name), dynamic=True))
+            setattr(self, name, compiling.compiled(getattr(self, name), dynamic=True))
 
     def forward(self, tokens_NE: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan) -> Tensor:
         """(S, E) states of the [SUM]s after the last layer.

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from repro.backbones import compiling
 from repro.backbones.dense_layers import causal_attention
 from repro.backbones.fast_decoder import (
     ResidualSum,
@@ -117,10 +118,8 @@ class PackedLayers:
         self.mlp_half: Any = mlp_half
         self.last_half: Any = _last_half
         if compiled:
-            config: Any = torch._dynamo.config
-            config.recompile_limit = max(config.recompile_limit, 16)
             for name in ("input_norm", "attention_half", "mlp_half", "last_half"):
-                setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
+                setattr(self, name, compiling.compiled(getattr(self, name), dynamic=name == "input_norm"))
 
     def __call__(self, hidden_NE: Tensor, rows: PackedRows) -> Tensor:
         """(N, E) states behind the final norm."""

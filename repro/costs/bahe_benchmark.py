@@ -140,7 +140,7 @@ def _batches(
         multiple=1,
         target_multiple=1,
         max_places=plan.batch * tokens,
-        packed=plan.compiled and device.type == "cuda",
+        packed=_compiled(plan, device),
         alike=side.method == LLM_CTR,
     )
     batches = BaheBatches(source, behaviours, vectors, label, rows, plan.batch, layout)
@@ -171,7 +171,7 @@ def _measured(
         "table_build_s": build_s,
         "table_behaviours": None if table is None else len(table),
         "dtype": _dtype(plan, spec),
-        "compile": plan.compiled and device.type == "cuda",
+        "compile": _compiled(plan, device),
         "behaviour_tokens": size,
         "behaviours": behaviours,
     }
@@ -281,12 +281,17 @@ def _agrees(plan: Plan, spec: BackboneSpec, device: torch.device, row: Row, rows
     captured = any(each.get("cuda_graph") for each in rows)
     settings = (row["device"], row["batch"], row.get("dtype"), row.get("compile"), captured)
     graphs = plan.graphs and device.type == "cuda"
-    now = (device_name(str(device)), plan.batch, _dtype(plan, spec), plan.compiled, graphs)
+    now = (device_name(str(device)), plan.batch, _dtype(plan, spec), _compiled(plan, device), graphs)
     return settings == now and row.get("behaviour_tokens") in sizes
 
 
 def _same_length(new: Row, row: Row) -> bool:
     return (row["method"], row["text_tokens"]) == (new["method"], new["text_tokens"])
+
+
+def _compiled(plan: Plan, device: torch.device) -> bool:
+    """Whether layers are compiled: on CUDA, where the plan says so."""
+    return plan.compiled and device.type == "cuda"
 
 
 def _dtype(plan: Plan, spec: BackboneSpec) -> str:

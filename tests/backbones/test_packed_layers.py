@@ -108,3 +108,30 @@ def test_compiled_layers_are_the_same_and_each_half_is_compiled_once_for_a_size(
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4, "norm, two halves, and the last"
     for ours, expected in zip(*outcome, strict=True):
         assert (ours - expected).norm() <= 1e-4 * expected.norm().clamp(min=1e-3)
+
+
+def test_all_lengths_of_all_models_of_a_process_are_compiled(monkeypatch) -> None:
+    """Torch's own limit, eight versions of a function, would leave the later ones uncompiled, unnoticed."""
+    torch._dynamo.reset()
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    own = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function, dynamic: own(function, backend=count, dynamic=dynamic)
+    )
+    sizes = range(4, 24)
+    for backbone in (tiny_backbone("llama"), tiny_backbone("qwen2")):
+        layers = PackedLayers(
+            backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm, compiled=True
+        )
+        before = len(graphs)
+        for size in sizes:
+            hidden = torch.zeros(size, backbone.hidden_size, requires_grad=True)
+            layers(hidden, packed_rows(np.array([size]), size, CPU))
+        assert len(graphs) - before >= 3 * len(sizes), "two halves and the last one, for every size"
+    monkeypatch.undo()
+    torch._dynamo.reset()

@@ -177,7 +177,11 @@ def stub(monkeypatch) -> dict[str, int]:
         if not state["left"]:
             raise KeyboardInterrupt
         state["left"] -= 1
-        settings = {"batch": plan.batch, "dtype": bahe_benchmark._dtype(plan, spec), "compile": plan.compiled}
+        settings = {
+            "batch": plan.batch,
+            "dtype": bahe_benchmark._dtype(plan, spec),
+            "compile": bahe_benchmark._compiled(plan, CPU),
+        }
         settings |= {"device": device_name(str(device)), "cuda_graph": plan.graphs and device.type == "cuda"}
         lengths = {"text_tokens": tokens, "behaviour_tokens": size, "method": method}
         return [ROW | settings | lengths | {"step_ms": float(state["run"])}]
@@ -209,14 +213,18 @@ def test_rows_stay_until_they_are_measured_again(stub, tmp_path) -> None:
     assert [run for *_, run in one_length] == [3.0, 3.0, 4.0, 2.0, 4.0]
 
 
-@pytest.mark.parametrize(
-    "change", [{"batch": 2}, {"compiled": True}, {"training": TrainingSettings(precision="bf16")}], ids=str
-)
+@pytest.mark.parametrize("change", [{"batch": 2}, {"training": TrainingSettings(precision="bf16")}], ids=str)
 def test_rows_of_other_settings_make_way_once_all_is_measured(stub, tmp_path, change) -> None:
     run_stub(stub, PLAN, tmp_path)
     other = replace(PLAN, text_tokens=(64,), **change)
     assert {run for *_, run in run_stub(stub, other, tmp_path, left=2)} == {1.0}
     assert [run for *_, run in run_stub(stub, other, tmp_path)] == [3.0, 3.0, 3.0]
+
+
+def test_a_plan_that_compiles_on_a_gpu_takes_its_own_rows_up_where_there_is_none(stub, tmp_path) -> None:
+    compiled = replace(PLAN, compiled=True)
+    run_stub(stub, compiled, tmp_path)
+    assert [run for *_, run in run_stub(stub, compiled, tmp_path, left=2)] == [2.0, 2.0, 1.0, 1.0, 1.0]
 
 
 def test_rows_of_other_behaviours_or_other_graphs_do_not_stay(stub, tmp_path, monkeypatch) -> None:

@@ -104,3 +104,15 @@ def test_variants_are_compared_with_our_recipe_in_a_table_of_their_own(tmp_path)
     assert b"variant" not in files["timing.json"]
     rows = timing_rows(load_inputs(tmp_path, None, REFERENCE))
     assert [each["targets_per_s"] for each in rows] == [100.0, 1300.0], "projections go by the sweep"
+
+
+def test_variants_have_no_ratio_where_our_recipe_ran_out_of_memory(tmp_path) -> None:
+    failed = dict.fromkeys(("tokens_per_s", "step_ms", "peak_gib", "compile_s", "mfu"), "out_of_memory")
+    own = [
+        row("dti", 50, 0, "out_of_memory", variant="our recipe") | failed,
+        row("dti", 50, 0, 1000.0, variant="reset of the last layer", step_ms=153.123456),
+    ]
+    text, _ = page(tmp_path, own)
+    assert "| our recipe " in text and "out of memory" in text and "153.123456" not in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| reset of the last layer ")]
+    assert line.split("|")[2].strip() == "—" and "1,000" in line

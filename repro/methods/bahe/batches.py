@@ -3,8 +3,8 @@
 On a GPU, where layers are compiled, sequences stand one behind the other (`packed_layers`), elsewhere in rows
 padded on the right.
 
-Shapes: B targets (padding last), R rows of L places, K segments per row, N places of packed sequences, S user
-sequences, D distinct behaviours.
+Shapes: B targets (where packed, padding last), R rows of L places, K segments per row, N places of packed
+sequences, S user sequences, D distinct behaviours.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Layout:
     Attributes:
         kind: `side-by-side` (feature parallel), `back-to-back` or `written-out` (LLM-CTR).
         multiple: L, or N, is padded up to a multiple of this.
-        target_multiple: so is the number of targets.
+        target_multiple: so is the number of targets; only where packed.
         max_places: of a micro-batch, about.
         packed: sequences stand one behind the other, N of few different sizes.
         alike: all rows have one length, as synthetic ones do; only where packed.
@@ -165,10 +165,9 @@ class BaheBatches(TargetBatches):
         return self._load_packed(key, device) if self.layout.packed else self._load_rows(key, device)
 
     def _load_rows(self, key: np.ndarray, device: torch.device) -> BaheBatch:
-        missing = -len(key) % self.layout.target_multiple
-        sequences = self.source.cut(np.pad(key, (0, missing), mode="edge"))
+        sequences = self.source.cut(key)
         places = self._lay_out(sequences)
-        num_tokens = int(places.length.reshape(-1, len(key) + missing)[:, : len(key)].sum())
+        num_tokens = int(places.length.sum())
         value, item, loaded = places.value, None, NO_BEHAVIOURS
         if self.vectors is not None:
             real = np.arange(value.shape[1]) < places.length[:, None]
@@ -183,7 +182,7 @@ class BaheBatches(TargetBatches):
             pool=send(places.pool, device),
             is_empty=send(np.logical_not(sequences.member.any(axis=2)).T, device),
             item=None if item is None else send(item, device),
-            label=send(self._labels(key, missing), device),
+            label=send(self.label[key].astype(np.float32), device),
             target_row=key,
             num_tokens=num_tokens,
             num_padded_tokens=value.size + (0 if item is None else len(item)) + loaded.num_padded_tokens,
@@ -203,20 +202,18 @@ class BaheBatches(TargetBatches):
             loaded = self.vectors.load(distinct, device)
         segment = np.append(np.pad(found.length, ((0, missing), (0, 0))), total - num_tokens)
         is_empty = np.pad(found.length[:, :-1] == 0, ((0, missing), (0, 0)), constant_values=True)
+        label = np.pad(self.label[key].astype(np.float32), (0, missing), constant_values=-1)
         return BaheBatch(
             behaviours=loaded,
             value=send(value, device),
             rows=packed_rows(_rows_of(self.layout.kind, found.length), total, device, self.layout.alike),
             segment=send(segment, device),
             is_empty=send(is_empty, device),
-            label=send(self._labels(key, missing), device),
+            label=send(label, device),
             target_row=key,
             num_tokens=num_tokens + loaded.num_tokens,
             num_padded_tokens=total + loaded.num_padded_tokens,
         )
-
-    def _labels(self, key: np.ndarray, missing: int) -> np.ndarray:
-        return np.pad(self.label[key].astype(np.float32), (0, missing), constant_values=-1)
 
     def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
         """A micro-batch of every padded shape, so that compilation can be done and timed apart."""

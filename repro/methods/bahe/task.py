@@ -84,8 +84,8 @@ def bahe_task(
             assert vectors is not None
             return streaming_batches(data, behaviours, vectors, method, split, targets, group, sizes)
         layout = layout_of(_layout_kind(method), sizes, packed=compiled and device.type == "cuda")
-        label, training = data.interactions.label, split == TRAIN
-        return BaheBatches(source, behaviours, vectors, label, data.targets(split), targets, layout, training)
+        label, rows = data.interactions.label, data.targets(split)
+        return BaheBatches(source, behaviours, vectors, label, rows, targets, layout, shuffled=split == TRAIN)
 
     return Task(
         model=model.to(device),

@@ -8,8 +8,7 @@ import torch
 from bahe_cases import N, backbone, batches
 
 from repro.backbones.packed_layers import packed_rows
-from repro.data import TEST
-from repro.methods.bahe.batches import NUM_LENGTHS, BaheBatches, layout_of
+from repro.methods.bahe.batches import NUM_LENGTHS, SAMPLED_EPOCHS, BaheBatches, layout_of
 from repro.methods.bahe.llm_ctr import LlmCtrModel
 from repro.methods.bahe.model import BaheModel
 from repro.methods.bahe.sequences import packed
@@ -63,7 +62,7 @@ def test_losses_scores_and_gradients_are_those_of_padded_rows(method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
-def test_padding_of_places_and_targets_changes_no_bit_of_a_score(method) -> None:
+def test_padding_of_places_and_targets_does_not_matter(method) -> None:
     model = model_of(method).eval()
     few, many = (batches(method, **(PACKED | {"max_places": 10**6, "multiple": m})) for m in (1, 512))
     key = few.epoch(0, 0)[0]
@@ -98,8 +97,8 @@ def test_the_gpu_tiers_batches_have_few_shapes_and_hardly_any_padding(kind) -> N
 
     warm = shapes(found.warm_up("cuda"))
     assert len(warm) == len(set(warm)) <= NUM_LENGTHS
-    later = [shape for epoch in range(4) for shape in shapes(parts_of(epoch))]
-    assert set(later) == set(warm)
+    later = [each for epoch in range(SAMPLED_EPOCHS, 3 * SAMPLED_EPOCHS) for each in shapes(parts_of(epoch))]
+    assert sum(shape not in warm for shape in later) <= 0.02 * len(later)
     parts = [found.load(part, "cpu") for part in parts_of(9)]
     places = sum(len(part.value) for part in parts)
     assert places <= 1.2 * sum(part.num_tokens for part in parts)
@@ -109,12 +108,17 @@ def test_the_gpu_tiers_batches_have_few_shapes_and_hardly_any_padding(kind) -> N
 
 
 def test_evaluation_is_warmed_up_for_the_batches_that_it_reads() -> None:
-    found = batches(bahe(N), split=TEST, batch_targets=10, **PACKED)
+    """Its batches come in order of time, so users' first ones, which are short, stand together."""
+    found = batches(bahe(N), batch_targets=10, **(PACKED | {"max_places": 10**6}))
     given = (found.source, found.behaviours, found.vectors, found.label, found.targets, 10, found.layout)
-    in_order = BaheBatches(*given, shuffled=False)
-    parts = [part for key in in_order.in_order() for part in in_order.split(key)]
-    shapes = {len(in_order.load(part, "cpu").value) for part in parts}
-    assert {len(in_order.load(part, "cpu").value) for part in in_order.warm_up("cuda")} == shapes
+    shapes = {}
+    for shuffled in (True, False):
+        each = BaheBatches(*given, shuffled=shuffled)
+        read = [part for key in each.in_order() for part in each.split(key)]
+        warm = {len(each.load(part, "cpu").value) for part in each.warm_up("cuda")}
+        shapes[shuffled] = warm, {len(each.load(part, "cpu").value) for part in read}
+    assert shapes[False][0] == shapes[False][1]
+    assert shapes[True][0] != shapes[False][0], "training's batches have other shapes"
 
 
 def test_behaviours_of_packed_batches_are_padded_to_one_number() -> None:
