@@ -195,10 +195,11 @@ def _measurement_problems(results: Path) -> tuple[int, list[str]]:
     ]
     problems += [f"{path}: neither JSON nor a record" for path in files if path.suffix != ".json"]
     for path in files:
+        folder = path.parent.relative_to(results).as_posix()  # selection/bahe is no folder of measurements
         try:
-            if path.parent.name in ROWS:
+            if folder in ROWS:
                 read_measurement(path)
-            elif path.parent.name == "references":
+            elif folder == "references":
                 read_reference(path.parent, path.stem)
         except ReproError as error:
             problems.append(str(error))

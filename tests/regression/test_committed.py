@@ -11,7 +11,7 @@ from baselines import rates
 from repro.data import TEST, TRAIN, protocols
 from repro.records.columns import scores_bytes
 from repro.records.store import Run, RunStore
-from repro.regression.committed import check_committed
+from repro.regression.committed import _measurement_problems, check_committed
 from repro.regression.findings import Verdict
 
 METRICS = "committed records, metrics and counts"
@@ -197,3 +197,13 @@ def test_a_file_that_its_schema_refuses_is_named(world, path, content) -> None:
     (found,) = [each for each in check(world).values() if not each.passes]
     assert found.verdict is Verdict.DIFFERS
     assert path.split("/")[0] in found.note
+
+
+def test_trials_of_bahe_are_no_measurements_and_measurements_are_read(tmp_path) -> None:
+    (tmp_path / "selection" / "bahe").mkdir(parents=True)
+    (tmp_path / "selection" / "bahe" / "gpu-ml-100k.json").write_text('{"rows": [], "settings": {}}')
+    assert _measurement_problems(tmp_path) == (1, [])
+    (tmp_path / "bahe").mkdir()
+    (tmp_path / "bahe" / "efficiency.json").write_text('{"rows": [], "settings": {}}')
+    number, problems = _measurement_problems(tmp_path)
+    assert number == 2 and len(problems) == 1 and "efficiency.json" in problems[0]
