@@ -17,6 +17,7 @@ from repro.prompts.batching import (
     batch_rows,
     epoch_order,
     length_buckets,
+    sampled_parts,
     with_room,
 )
 from repro.prompts.packing import PackedBatch, PromptSource, pack_rows, pad_batch
@@ -168,10 +169,7 @@ class SumBatches:
     def _sample(self) -> list[np.ndarray]:
         """Micro-batches whose lengths stand for those of all epochs and seeds."""
         if self._sampled is None:
-            orders = [self.in_order()]
-            if self.shuffled:
-                orders = [self.epoch(0, epoch) for epoch in range(SAMPLED_EPOCHS)]
-            self._sampled = [part for wholes in orders for whole in wholes for part in self.split(whole)]
+            self._sampled = sampled_parts(self, SAMPLED_EPOCHS)
         return self._sampled
 
 

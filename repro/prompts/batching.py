@@ -6,6 +6,8 @@ bucket (`text_multiple`), below 1 % at the tiers' settings; it is counted and re
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from repro.errors import ConfigError
@@ -72,6 +74,32 @@ class TargetBatches:
 
     def _cut(self, rows: np.ndarray) -> list[np.ndarray]:
         return np.split(rows, np.arange(self.batch_targets, len(rows), self.batch_targets))
+
+
+class Split(Protocol):
+    """Batches of one split that are cut into micro-batches."""
+
+    shuffled: bool
+
+    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """Keys of every batch in the order of an epoch."""
+        ...
+
+    def in_order(self) -> list[np.ndarray]:
+        """Keys of every batch for evaluation."""
+        ...
+
+    def split(self, key: np.ndarray, /) -> list[np.ndarray]:
+        """A batch as micro-batches."""
+        ...
+
+
+def sampled_parts(batches: Split, epochs: int) -> list[np.ndarray]:
+    """Micro-batches whose shapes stand for those of all epochs and seeds; all there are, if not shuffled."""
+    orders = (
+        [batches.epoch(0, epoch) for epoch in range(epochs)] if batches.shuffled else [batches.in_order()]
+    )
+    return [part for wholes in orders for whole in wholes for part in batches.split(whole)]
 
 
 def with_room(longest: int, multiple: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from statistics import mean
 
 from tabulate import tabulate
 
@@ -90,3 +91,8 @@ def page(title: str, session: str, blocks: Iterable[str]) -> bytes:
     """Markdown of a page: title, how to reproduce it, then the blocks with an empty line between them."""
     head = [f"# {title}", f"Reproduce: `nox -s {session}`"]
     return ("\n\n".join([*head, *(block.rstrip() for block in blocks if block)]) + "\n").encode()
+
+
+def mean_of(values: Sequence[float], form: str) -> str:
+    """The mean of repetitions in this format; a dash where there is none."""
+    return f"{mean(values):{form}}" if values else ABSENT

@@ -9,7 +9,7 @@ from typing import Any
 
 from repro.costs.closed_form import token_limit
 from repro.reporting.flops_figures import figure_files
-from repro.reporting.formatting import ABSENT, page, plural, table
+from repro.reporting.formatting import ABSENT, mean_of, page, plural, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 from repro.reporting.references import PAPER_DATASETS
@@ -147,21 +147,17 @@ def _table(sweep: Sweep) -> str:
                 f"{k} (SW)" if k == 1 else str(k),
                 f"{speed_up:.2f}" if speed_up else sweep.failed(k),
                 f"{token_limit(first['n'], k):.2f}",
-                _mean(sweep.values(k, "targets_per_s"), ",.0f"),
-                _mean(tokens, ",.0f"),
+                mean_of(sweep.values(k, "targets_per_s"), ",.0f"),
+                mean_of(tokens, ",.0f"),
                 between,
-                _mean(sweep.values(k, "step_ms"), ",.1f"),
+                mean_of(sweep.values(k, "step_ms"), ",.1f"),
                 str(first["batch"]),
-                _mean(sweep.values(k, "peak_gib"), ".2f"),
-                _mean(sweep.values(k, "mfu"), ".3f"),
-                _mean(sweep.values(k, "compile_s"), ".0f"),
+                mean_of(sweep.values(k, "peak_gib"), ".2f"),
+                mean_of(sweep.values(k, "mfu"), ".3f"),
+                mean_of(sweep.values(k, "compile_s"), ".0f"),
             )
         )
     return table(headers, lines)
-
-
-def _mean(values: Sequence[float], form: str) -> str:
-    return f"{mean(values):{form}}" if values else ABSENT
 
 
 def _panels(sweep: Sweep, inputs: Inputs) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from repro.reporting.formatting import ABSENT, table
+from repro.reporting.formatting import ABSENT, mean_of, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 
@@ -65,12 +65,12 @@ def _table(rows: list[Row]) -> str:
             (
                 title,
                 extra,
-                _mean(targets, ",.0f"),
-                _mean(tokens, ",.0f"),
+                mean_of(targets, ",.0f"),
+                mean_of(tokens, ",.0f"),
                 f"{min(tokens):,.0f} to {max(tokens):,.0f}" if tokens else ABSENT,
-                _mean(_values(rows, title, "step_ms"), ",.1f"),
-                _mean(_values(rows, title, "peak_gib"), ".2f"),
-                _mean(_values(rows, title, "compile_s"), ".0f"),
+                mean_of(_values(rows, title, "step_ms"), ",.1f"),
+                mean_of(_values(rows, title, "peak_gib"), ".2f"),
+                mean_of(_values(rows, title, "compile_s"), ".0f"),
             )
         )
     return table(headers, lines)
@@ -79,7 +79,3 @@ def _table(rows: list[Row]) -> str:
 def _values(rows: list[Row], title: str, key: str) -> list[float]:
     found = [row[key] for row in rows if row["variant"] == title]
     return [value for value in found if isinstance(value, int | float)]
-
-
-def _mean(values: list[float], form: str) -> str:
-    return f"{mean(values):{form}}" if values else ABSENT

@@ -30,7 +30,7 @@ from repro.methods.bahe.sequences import (
 )
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
 from repro.methods.method import BatchSizes
-from repro.prompts.batching import SAMPLED_BATCHES, TargetBatches, length_buckets, with_room
+from repro.prompts.batching import SAMPLED_BATCHES, TargetBatches, length_buckets, sampled_parts, with_room
 
 TEXT_MULTIPLE = 256  # at most, to which texts in padded rows are rounded up; texts of one length share rows
 TARGET_MULTIPLE = 16  # targets of packed batches are padded up to a multiple of it, at no places
@@ -228,10 +228,7 @@ class BaheBatches(TargetBatches):
     def _sample(self) -> list[np.ndarray]:
         """Micro-batches whose shapes stand for those of all epochs and seeds."""
         if self._sampled is None:
-            orders = [self.in_order()]
-            if self.shuffled:
-                orders = [self.epoch(0, epoch) for epoch in range(SAMPLED_EPOCHS)]
-            self._sampled = [part for wholes in orders for whole in wholes for part in self.split(whole)]
+            self._sampled = sampled_parts(self, SAMPLED_EPOCHS)
         return self._sampled
 
     def _padded_shape(self, places: int, targets: int) -> tuple[int, int]:
