@@ -58,7 +58,7 @@ def gated_mlp(mlp: Any, x_NE: Tensor) -> Tensor:
     return linear(mlp.down_proj, mlp.act_fn(gate) * up)
 
 
-def attended_by_intervals(
+def _attended(
     layer: Any,
     projected: list[Tensor],
     cos: Tensor,
@@ -103,7 +103,7 @@ def attend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Attention of one layer over all places; with it plain queries, rotated and plain keys, and values."""
     projected = query_key_value(layer.self_attn, normed)
-    attended = attended_by_intervals(layer, projected, cos, sin, tables, num_prefix)
+    attended = _attended(layer, projected, cos, sin, tables, num_prefix)
     num_heads = attended.shape[1]
     if len(projected) == 1:
         num_kv = (projected[0].shape[1] - num_heads) // 2
@@ -129,9 +129,7 @@ def attention_half(
 ) -> tuple[Tensor, Tensor]:
     """The first half of a layer over all places, from state and normed state to those between the halves."""
     projected = query_key_value(layer.self_attn, normed)
-    return after_attention(
-        layer, hidden, attended_by_intervals(layer, projected, cos, sin, tables, num_prefix)
-    )
+    return after_attention(layer, hidden, _attended(layer, projected, cos, sin, tables, num_prefix))
 
 
 def mlp_half(layer: Any, following: Any, hidden: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:

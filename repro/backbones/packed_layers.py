@@ -24,7 +24,7 @@ from repro.backbones.dense_layers import causal_attention
 from repro.backbones.fast_decoder import (
     ResidualSum,
     after_attention,
-    attended_by_intervals,
+    attention_half,
     gated_mlp,
     input_norm,
     mlp_half,
@@ -66,33 +66,17 @@ def packed_rows(length: np.ndarray, total: int, device: torch.device, alike: boo
     return PackedRows(send(position, device), on_device, len(length) if alike else None)
 
 
-def _attention_half(
-    layer: Any,
-    hidden: Tensor,
-    normed: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    tables: list[Tensor],
-    alike: int | None,
+def _whole_rows_half(
+    layer: Any, hidden: Tensor, normed: Tensor, cos: Tensor, sin: Tensor, number: int
 ) -> tuple[Tensor, Tensor]:
-    """State and normed state behind the attention of one layer."""
-    projected = query_key_value(layer.self_attn, normed)
-    if alike is None:
-        attended = attended_by_intervals(layer, projected, cos, sin, tables, 0)
-    else:
-        attended = _whole_rows(layer, projected, cos, sin, alike)
-    return after_attention(layer, hidden, attended)
-
-
-def _whole_rows(layer: Any, projected: list[Tensor], cos: Tensor, sin: Tensor, number: int) -> Tensor:
-    """Causal attention of `number` sequences of one length: (N, H, D)."""
-    module = layer.self_attn
+    """As `attention_half`, for `number` sequences of one length: plain causal attention."""
+    module, projected = layer.self_attn, query_key_value(layer.self_attn, normed)
     if len(projected) == 1:
         num_kv = module.k_proj.out_features // module.head_dim
         projected = list(projected[0].split([projected[0].shape[1] - 2 * num_kv, num_kv, num_kv], dim=1))
     query, key, value = projected
     query, key = (rotate(x, cos, sin).to(value.dtype) for x in (query, key))
-    return causal_attention(query, key, value, number, float(module.scaling))
+    return after_attention(layer, hidden, causal_attention(query, key, value, number, float(module.scaling)))
 
 
 def _last_half(layer: Any, norm: Any, hidden: Tensor, normed: Tensor) -> Tensor:
@@ -114,11 +98,12 @@ class PackedLayers:
     ) -> None:
         self.layers, self.rotary, self.norm = list(layers), rotary, norm
         self.input_norm: Any = input_norm
-        self.attention_half: Any = _attention_half
+        self.attention_half: Any = attention_half
+        self.whole_rows_half: Any = _whole_rows_half
         self.mlp_half: Any = mlp_half
         self.last_half: Any = _last_half
         if compiled:
-            for name in ("input_norm", "attention_half", "mlp_half", "last_half"):
+            for name in ("input_norm", "attention_half", "whole_rows_half", "mlp_half", "last_half"):
                 setattr(self, name, compiling.compiled(getattr(self, name), dynamic=name == "input_norm"))
 
     def __call__(self, hidden_NE: Tensor, rows: PackedRows) -> Tensor:
@@ -128,7 +113,10 @@ class PackedLayers:
         hidden = cast_once(hidden_NE)
         normed = self.input_norm(layers[0], hidden)
         for layer, following in pairwise([*layers, None]):
-            hidden, normed = self.attention_half(layer, hidden, normed, cos, sin, rows.tables, rows.alike)
+            if rows.alike is None:
+                hidden, normed = self.attention_half(layer, hidden, normed, cos, sin, rows.tables, 0)
+            else:
+                hidden, normed = self.whole_rows_half(layer, hidden, normed, cos, sin, rows.alike)
             if following is not None:
                 hidden, normed = self.mlp_half(layer, following, hidden, normed)
         return self.last_half(layers[-1], self.norm, hidden, normed)
