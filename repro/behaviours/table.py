@@ -128,6 +128,11 @@ class MemoryTable:
         return torch.from_numpy(self._vectors[: len(self)])
 
 
+def keeps_tables() -> bool:
+    """Whether `pylance` is installed, without which every table is in memory only."""
+    return importlib.util.find_spec("lance") is not None
+
+
 def open_table(folder: Path | None, fingerprint: str, width: int) -> BehaviourTable:
     """The table in a folder, created empty where there is none; one in memory without folder or `pylance`.
 
@@ -141,7 +146,7 @@ def open_table(folder: Path | None, fingerprint: str, width: int) -> BehaviourTa
     """
     if folder is None:
         return MemoryTable(fingerprint, width)
-    if importlib.util.find_spec("lance") is None:
+    if not keeps_tables():
         _log.warning("pylance is not installed: behaviours are kept in memory, not in %s", folder)
         return MemoryTable(fingerprint, width)
     from repro.behaviours.lance_table import LanceTable

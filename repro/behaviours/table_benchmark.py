@@ -22,7 +22,7 @@ from repro import paths
 from repro.backbones.loading import Backbone, load_backbone
 from repro.backbones.spec import BackboneSpec
 from repro.behaviours.encoding import PRECISIONS, BehaviourEncoder
-from repro.behaviours.table import CHUNK, BehaviourTable, open_table
+from repro.behaviours.table import CHUNK, BehaviourTable, keeps_tables, open_table
 from repro.behaviours.texts import Behaviours, behaviours_of
 from repro.data import default_protocol, load_prepared
 from repro.errors import ConfigError
@@ -48,6 +48,8 @@ def run_benchmark(
 ) -> Path:
     """Measure storage in memory and on disk, and the encoder; write <root>/behaviour_table/<device>.json.
 
+    Without `pylance` there is no storage on disk: the other rows are measured.
+
     Args:
         root: results/ or runs/.
         sizes: numbers of behaviours.
@@ -56,25 +58,32 @@ def run_benchmark(
         show: takes a line per row.
 
     Raises:
-        ConfigError: a size below `ASKED`. TableError: pylance is missing. StorageError: the disk is full.
+        ConfigError: a size below `ASKED`. StorageError: the disk is full.
     """
     if min(sizes) < ASKED:
         raise ConfigError("sizes", str(min(sizes)), f"at least {ASKED} behaviours", "choose larger tables")
+    storages = ("memory", "lance") if keeps_tables() else ("memory",)
+    if "lance" not in storages:
+        show("pylance is not installed: no storage on disk is measured")
     rows = []
-    for row in _rows(sizes, repeats, spec or BackboneSpec()):
+    for row in _rows(storages, sizes, repeats, spec or BackboneSpec()):
         rows.append(row)
         what = row["storage"] or f"encoder, {row['precision']}"
         show(f"{what}, {row['behaviours']:,} behaviours: {row['behaviours_per_s']:,.0f} per s")
-    versions = environment() | {"pylance": importlib.metadata.version("pylance")}
+    versions = environment()
+    if "lance" in storages:
+        versions |= {"pylance": importlib.metadata.version("pylance")}
     return write_measurement(root, "behaviour_table", device_slug(rows[-1]["device"]), versions, rows)
 
 
-def _rows(sizes: Sequence[int], repeats: int, spec: BackboneSpec) -> Iterator[dict[str, Any]]:
+def _rows(
+    storages: Sequence[str], sizes: Sequence[int], repeats: int, spec: BackboneSpec
+) -> Iterator[dict[str, Any]]:
     cache = paths.cache_dir()
     cache.mkdir(parents=True, exist_ok=True)
     for repeat in range(repeats):
         for count in sizes:
-            for storage in ("memory", "lance"):
+            for storage in storages:
                 # In the cache: /tmp may be in memory, and the largest table takes 5 GB.
                 with tempfile.TemporaryDirectory(dir=cache) as scratch:
                     folder = Path(scratch) / "table" if storage == "lance" else None

@@ -9,18 +9,19 @@ from typer.testing import CliRunner
 
 from repro.backbones.spec import BackboneSpec
 from repro.behaviours import table_benchmark
+from repro.behaviours.table import keeps_tables
 from repro.cli import app
 from repro.errors import ConfigError
 from repro.paths import PROJECT_ROOT, cache_dir
 from repro.records.measurements import read_measurement
 
 TINY = BackboneSpec("random:tiny-llama")
+needs_lance = pytest.mark.skipif(not keeps_tables(), reason="pylance is not installed")
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     """A benchmark of seconds, and a cache and runs of its own."""
-    pytest.importorskip("lance")
     monkeypatch.setattr(table_benchmark, "DATASET", "synthetic")
     monkeypatch.setattr(table_benchmark, "ENCODED_ON_CPU", 64)
     monkeypatch.setattr(table_benchmark, "BackboneSpec", lambda: TINY)
@@ -29,6 +30,7 @@ def small(monkeypatch, tmp_path):
     shutil.copytree(PROJECT_ROOT / "reports" / "reference", tmp_path / "reports" / "reference")
 
 
+@needs_lance
 def test_rows_say_what_was_measured(small, tmp_path) -> None:
     path = table_benchmark.run_benchmark(tmp_path, sizes=(5000, 20_000), repeats=1, show=lambda line: None)
     assert path.parent == tmp_path / "behaviour_table"
@@ -50,11 +52,21 @@ def test_rows_say_what_was_measured(small, tmp_path) -> None:
     assert list(cache_dir().glob("tmp*")) == [], "nothing is left"
 
 
+def test_without_pylance_the_rest_is_measured(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(table_benchmark, "keeps_tables", lambda: False)
+    said: list[str] = []
+    path = table_benchmark.run_benchmark(tmp_path, sizes=(5000,), repeats=1, show=said.append)
+    measured = read_measurement(path)
+    assert [row["storage"] for row in measured.rows] == ["memory", None, None]
+    assert "pylance is not installed" in said[0] and "pylance" not in measured.environment
+
+
 def test_tables_smaller_than_a_lookup_are_refused(tmp_path) -> None:
     with pytest.raises(ConfigError, match="sizes: 100"):
         table_benchmark.run_benchmark(tmp_path, sizes=(100, 5000))
 
 
+@needs_lance
 def test_bench_table_command(small, tmp_path) -> None:
     done = CliRunner().invoke(app, ["bench-table", "--sizes", "5000", "--repeats", "1"])
     assert done.exit_code == 0, done.output
@@ -64,6 +76,7 @@ def test_bench_table_command(small, tmp_path) -> None:
     assert isinstance(refused.exception, ConfigError)
 
 
+@needs_lance
 def test_build_table_command_builds_what_training_reads(small, monkeypatch) -> None:
     arguments = ["build-table", "--tier", "test", "--dataset", "synthetic"]
     done = CliRunner().invoke(app, arguments)
