@@ -75,3 +75,8 @@ class TextSamples(SequenceSource):
             (sequence == np.arange(SEQUENCES)[:, None])[:, None], (SEQUENCES, len(rows), len(sequence))
         )
         return UserSequences(behaviour[:, :-1], member, behaviour[:, -1])
+
+    def lengths(self, rows: np.ndarray, behaviours: Behaviours | None = None) -> np.ndarray:
+        """As `SequenceSource.lengths`: samples hold equally many behaviours, all of one length."""
+        each = 1 if behaviours is None else int(behaviours.lengths[0])
+        return np.full(len(rows), self._number * each)

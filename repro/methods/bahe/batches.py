@@ -25,7 +25,6 @@ from repro.methods.bahe.sequences import (
     back_to_back,
     packed,
     side_by_side,
-    text_lengths,
     written_out,
 )
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
@@ -37,7 +36,6 @@ TARGET_MULTIPLE = 16  # targets of packed batches are padded up to a multiple of
 TEXT_PLACES = 0.75  # of `max_tokens`: a step that needs half of the device is not recorded
 DISTINCT_MULTIPLE = 64  # distinct behaviours of packed batches are padded up to a multiple of it
 NUM_LENGTHS = 2  # padded numbers of places of a split: each is one compilation
-COUNTED_TOGETHER = 16_384  # targets whose sequences are in memory while their lengths are counted
 SAMPLED_EPOCHS = 4  # a longer micro-batch than in any of these is a shape that was not compiled
 NO_BEHAVIOURS = LoadedBehaviours(None)
 
@@ -219,11 +217,9 @@ class BaheBatches(TargetBatches):
         """A micro-batch of every padded shape, so that compilation can be done and timed apart."""
         if not self.layout.packed:
             return []
-        found = {
-            self._padded_shape(int(self._places(part).sum()), len(part)): part
-            for part in reversed(self._sample())
-        }
-        return [found[shape] for shape in sorted(found)]
+        lengths, _ = self._few_shapes()
+        _, first = np.unique(np.searchsorted(lengths, self._needed()), return_index=True)
+        return [self._sample()[each] for each in first]
 
     def _sample(self) -> list[np.ndarray]:
         """Micro-batches whose shapes stand for those of all epochs and seeds."""
@@ -231,15 +227,24 @@ class BaheBatches(TargetBatches):
             self._sampled = sampled_parts(self, SAMPLED_EPOCHS)
         return self._sampled
 
+    def _needed(self) -> np.ndarray:
+        """Places of each sampled micro-batch, without padding."""
+        sample = self._sample()
+        ends = np.cumsum([len(part) for part in sample])
+        return np.diff(np.cumsum(self._places(np.concatenate(sample)))[ends - 1], prepend=0)
+
+    def _few_shapes(self) -> tuple[np.ndarray, int]:
+        """The few N of micro-batches with padding, ascending, and their B."""
+        if self._shapes is None:
+            multiple, target_multiple = self.layout.multiple, self.layout.target_multiple
+            lengths = length_buckets(-(-self._needed() // multiple) * multiple, NUM_LENGTHS)
+            self._shapes = lengths, -(-max(map(len, self._sample())) // target_multiple) * target_multiple
+        return self._shapes
+
     def _padded_shape(self, places: int, targets: int) -> tuple[int, int]:
         """(N, B) of a micro-batch with padding: the smallest of few N that holds it; B is mostly the same."""
         multiple, target_multiple = self.layout.multiple, self.layout.target_multiple
-        if self._shapes is None:
-            sample = self._sample()
-            needed = np.array([int(self._places(part).sum()) for part in sample])
-            lengths = length_buckets(-(-needed // multiple) * multiple, NUM_LENGTHS)
-            self._shapes = lengths, -(-max(map(len, sample)) // target_multiple) * target_multiple
-        lengths, most = self._shapes
+        lengths, most = self._few_shapes()
         fitting = lengths[lengths >= places]
         total = int(fitting[0]) if len(fitting) else -(-places // multiple) * multiple
         return total, max(most, -(-targets // target_multiple) * target_multiple)
@@ -256,12 +261,9 @@ class BaheBatches(TargetBatches):
     def _places(self, rows: np.ndarray) -> np.ndarray:
         """(B,) places of each target's sequences and item."""
         if self._of_target is None:
+            texts = self.behaviours if self.vectors is None else None
             self._of_target = np.zeros(len(self.label), dtype=np.int64)
-            for some in np.array_split(self.targets, -(-len(self.targets) // COUNTED_TOGETHER)):
-                sequences = self.source.cut(some)
-                text = self.layout.kind == "written-out"
-                count = text_lengths(sequences, self.behaviours) if text else sequences.member.sum((0, 2)) + 1
-                self._of_target[some] = count
+            self._of_target[self.targets] = self.source.lengths(self.targets, texts)
         return self._of_target[rows]
 
     def _lay_out(self, sequences: UserSequences) -> Places:

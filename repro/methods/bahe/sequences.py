@@ -97,6 +97,19 @@ class SequenceSource:
             item=self._behaviours.alone[item],
         )
 
+    def lengths(self, rows: np.ndarray, behaviours: Behaviours | None = None) -> np.ndarray:
+        """(B,) int64 places that `packed` has for each target in `rows`, its sequences and its item together.
+
+        Differences of one cumulative sum over all interactions: no sequence is cut.
+        """
+        assert behaviours is None or self._served is None, "a behaviour's text has one length at all times"
+        each, end, item = self._member.sum(0), self._end[rows], np.int64(1)
+        if behaviours is not None:
+            each = each * behaviours.lengths[behaviours.answered[self._item, self._label]]
+            item = behaviours.lengths[behaviours.alone[self._item[end]]]
+        before = np.concatenate([[0], np.cumsum(each)])
+        return before[end] - before[np.maximum(self._start[rows], end - self.n)] + item
+
 
 def _members(data: PreparedData, name: str) -> np.ndarray:
     """(N,) bool in user order: which interactions are of a sequence."""
@@ -160,12 +173,6 @@ def packed(sequences: UserSequences, behaviours: Behaviours | None = None) -> Pa
         value = behaviours.tokens[ragged_arange(behaviours.offsets[value], each)]
     length = np.bincount(which, weights=each, minlength=batch * (number + 1)).astype(np.int64)
     return Packed(value, length.reshape(batch, number + 1))
-
-
-def text_lengths(sequences: UserSequences, behaviours: Behaviours) -> np.ndarray:
-    """(B,) int64 tokens of each target's sequences and item, as `written_out` has them."""
-    each = behaviours.lengths[sequences.behaviour]
-    return (each * sequences.member.sum(0)).sum(1) + behaviours.lengths[sequences.item]
 
 
 def _rows(

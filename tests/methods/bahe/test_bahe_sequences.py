@@ -14,7 +14,6 @@ from repro.methods.bahe.sequences import (
     SequenceSource,
     back_to_back,
     side_by_side,
-    text_lengths,
     written_out,
 )
 
@@ -41,7 +40,8 @@ def real(places) -> list[list[int]]:
 @pytest.mark.parametrize("multiple", [1, 8])
 def test_rows_are_those_of_the_slow_way(n, multiple) -> None:
     rows = rows_of(data())
-    sequences = SequenceSource(data(), behaviours(), NAMES, n).cut(rows)
+    source = SequenceSource(data(), behaviours(), NAMES, n)
+    sequences = source.cut(rows)
     expected = [naive(data(), row, n) for row in rows]
     assert any(not each for target in expected for each in target), "some sequence is empty"
 
@@ -58,7 +58,8 @@ def test_rows_are_those_of_the_slow_way(n, multiple) -> None:
         for target, own in zip(expected, item, strict=True)
     ]
     assert real(texts) == whole
-    assert text_lengths(sequences, behaviours()).tolist() == [len(each) for each in whole]
+    assert source.lengths(rows, behaviours()).tolist() == [len(each) for each in whole]
+    assert source.lengths(rows).tolist() == [len([*a, *b, *c]) + 1 for a, b, c in expected]
     for places in (apart, together, texts):
         assert places.value.shape[1] % multiple == 0
 
