@@ -51,7 +51,10 @@ def test_both_sides_read_the_same_behaviours(tokens, size) -> None:
     """Every token that LLM-CTR reads is of a behaviour whose vector BAHE reads, in the same order."""
     behaviours = random_behaviours(64, size, 300)
     per_sample = behaviours_per_sample(tokens, size)
-    sequences = TextSamples(per_sample, 64).cut(np.arange(3))
+    source = TextSamples(per_sample, 64)
+    assert source.lengths(np.arange(3), behaviours).tolist() == [tokens] * 3
+    assert source.lengths(np.arange(3)).tolist() == [per_sample] * 3
+    sequences = source.cut(np.arange(3))
     texts = written_out(sequences, behaviours, 1)
     assert texts.value.shape == (3, tokens), "the text has the length that was set, and no padding"
     vectors = side_by_side(sequences, 1)
@@ -221,7 +224,10 @@ def test_rows_of_other_settings_make_way_once_all_is_measured(stub, tmp_path, ch
     assert [run for *_, run in run_stub(stub, other, tmp_path)] == [3.0, 3.0, 3.0]
 
 
-def test_a_plan_that_compiles_on_a_gpu_takes_its_own_rows_up_where_there_is_none(stub, tmp_path) -> None:
+def test_a_plan_that_compiles_on_a_gpu_takes_its_own_rows_up_where_there_is_none(
+    stub, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     compiled = replace(PLAN, compiled=True)
     run_stub(stub, compiled, tmp_path)
     assert [run for *_, run in run_stub(stub, compiled, tmp_path, left=2)] == [2.0, 2.0, 1.0, 1.0, 1.0]
