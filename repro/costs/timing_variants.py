@@ -1,7 +1,8 @@
 """What a training step of DTI costs in every reading of the paper, on the harness of `timing`.
 
-All rows are of one k and fill the same length; the last one takes the steps of a training run instead, with a
-set number of targets: it tells what small steps cost from what the training loop adds.
+All rows but two are of one k, and all but one fill the same length. The sliding window is there for the
+ratio; the last row takes the steps of a training run, with a set number of targets: it tells what small steps
+cost from what the training loop adds.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from repro.costs.timing import Loaded, Plan, load, measure_method, plan_for
 from repro.experiments.run_config import Tier
 from repro.methods.dti import PAPER_FIXES, dti, dti_tuned
 from repro.methods.method import SumMethod
+from repro.methods.sliding_window import sliding_window
 from repro.pipeline import Workshop
 
 OURS, AS_TRAINED = "our recipe", "our recipe, steps of a training run"
+SLIDING = "sliding window, k = 1"
 
 
 def variants(n: int, k: int, window_tokens: int) -> dict[str, SumMethod]:
@@ -61,16 +64,23 @@ def measure_variants(
 
     The fixed-token window holds as many tokens as n interactions and a target have on average.
     """
-    plan, loaded = plan or plan_for(tier), load(workshop, tier, dataset, protocol)
+    plan, loaded = plan or _plan_for(tier), load(workshop, tier, dataset, protocol)
     k = max(each for each in plan.ks if each <= 50)
     rows: list[dict[str, Any]] = []
     methods = variants(plan.n, k, _window_tokens(loaded, plan.n))
-    for title, method in {**methods, AS_TRAINED: methods[OURS]}.items():
+    beside = {SLIDING: sliding_window(plan.n), AS_TRAINED: methods[OURS]}
+    for title, method in (methods | beside).items():
         found = measure_method(tier, method, loaded, plan, as_trained=title == AS_TRAINED)
         rows += [{"device": workshop.device_name, **row, "variant": title} for row in found]
         step = found[-1]["step_ms"]
         say(f"{title}: {step if isinstance(step, str) else f'{step:,.1f} ms'}")
     return rows
+
+
+def _plan_for(tier: Tier) -> Plan:
+    """A third of the sweep's steps: there are more rows, and repetitions agree within 1 %."""
+    plan = plan_for(tier)
+    return replace(plan, steps=max(plan.steps // 3, 1))
 
 
 def _window_tokens(loaded: Loaded, n: int) -> int:

@@ -19,8 +19,9 @@ def variant_blocks(inputs: Inputs) -> list[str]:
         blocks += [
             f"## Variants of DTI, {title}",
             f"k = {rows[0]['k']}. Each row changes one thing of the first, our recipe. *Extra time* is of a "
-            "target, over the first row's. The last row takes steps of a training run, with a set number of "
-            "targets, where the others fill the same length: a training run's tokens/s compare with it.",
+            "target, over the first row's. The sliding window is there for the ratio. The last row takes "
+            "steps of a training run, with a set number of targets, where the others fill the same length: "
+            "a training run's tokens/s compare with it.",
             _table(rows),
         ]
     return blocks
