@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from repro.backbones.attention import ResetKeys, sum_attention, text_attention
 from repro.backbones.attention_hook import attend
-from repro.backbones.fast_decoder import FastLayers
+from repro.backbones.fast_decoder import FastLayers, initial_keys
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.loading import Backbone
@@ -180,11 +180,42 @@ def _mixing_weights(
     if mixing == "projected":
         return 1.0 - alpha, alpha
     h, h0 = hidden_NE.float(), initial_NE.float()
+    assert plan.sums is not None
     index = plan.sums.key_index
     hh, hh0, h0h0 = ((a * b).mean(-1)[index][:, None, None] for a, b in ((h, h), (h, h0), (h0, h0)))
     keep = 1.0 - alpha
     mixed = (keep**2 * hh + 2 * keep * alpha * hh0 + alpha**2 * h0h0 + eps).sqrt()
     return keep * (hh + eps).sqrt() / mixed, alpha * (h0h0 + eps).sqrt() / mixed
+
+
+def is_reset(layer: Any, fixes: Fixes, last: bool) -> bool:
+    """Whether what the [SUM]s read in this layer is reset.
+
+    Raises:
+        BackboneError: hidden states are to be mixed and keys are not linear in the normed state.
+    """
+    settings, attention = fixes.reset, layer.self_attn
+    if settings is None or not (last or settings.layers == "all"):
+        return False
+    own_norm = getattr(attention, "k_norm", None) is not None
+    if settings.mixing == "hidden" and (own_norm or getattr(attention.k_proj, "bias", None) is not None):
+        raise BackboneError(
+            "reset mixing 'hidden'",
+            "keys with a bias or a norm of their own",
+            "keys that are linear in the normed state (Llama style)",
+            "use mixing='projected'",
+        )
+    return True
+
+
+def reset_keys(
+    layer: Any, keys: tuple[Tensor, Tensor], hidden: Tensor, initial: Tensor, plan: BatchPlan
+) -> ResetKeys:
+    """Keys and values of the initial states with the mixing weights of every pair in `plan.sums`."""
+    settings, norm = plan.fixes.reset, layer.input_layernorm
+    assert settings is not None and plan.alpha is not None
+    eps = float(getattr(norm, "variance_epsilon", getattr(norm, "eps", 1e-6)))
+    return ResetKeys(*keys, *_mixing_weights(plan.alpha, settings.mixing, plan, hidden, initial, eps))
 
 
 class Decoder:
@@ -203,7 +234,7 @@ class Decoder:
         self.layers, self.rotary, self.norm = layers, rotary, norm
         self.project = torch.compile(project, dynamic=True) if compiled else project
         self.finish = torch.compile(finish, dynamic=True) if compiled else finish
-        self.fast = FastLayers(layers, self._reset, compiled)
+        self.fast = FastLayers(layers, is_reset, reset_keys, compiled)
 
     def forward_sums(self, text_TE: Tensor, sum_SE: Tensor, plan: BatchPlan) -> Tensor:
         """Final, normalised hidden states of the [SUM]s: (S, E).
@@ -223,9 +254,12 @@ class Decoder:
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             query, key, plain_key, value = self.project(layer, hidden, cos, sin, num_text if last else 0)
-            reset = self._reset(layer, hidden, initial, cos, sin, plan, last)
+            reset, plain = None, plan.fixes.position == "alibi-plain-keys"
+            if is_reset(layer, plan.fixes, last):
+                mixed_in = initial_keys(layer, initial, cos, sin, plain)
+                reset = reset_keys(layer, mixed_in, hidden, initial, plan)
             scale = float(layer.self_attn.scaling)
-            sum_key = plain_key.to(value.dtype) if plan.fixes.position == "alibi-plain-keys" else key
+            sum_key = plain_key.to(value.dtype) if plain else key
             sum_query = query[-len(plan.label) :]
             given = (sum_key, value, plan.sums, plan.sum_mask, scale, plan.bias, reset)
             attended = attend("sums", sum_attention, sum_query, *given)
@@ -238,34 +272,3 @@ class Decoder:
                 attended = torch.cat([of_text, attended])
             hidden = self.finish(layer, hidden, attended)
         return self.norm(hidden)
-
-    def _reset(
-        self,
-        layer: Any,
-        hidden: Tensor,
-        initial: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        plan: BatchPlan,
-        last: bool,
-    ) -> ResetKeys | None:
-        """Keys and values of the initial states, with the mixing weights, where this layer is reset."""
-        settings, attention = plan.fixes.reset, layer.self_attn
-        if settings is None or plan.alpha is None or not (last or settings.layers == "all"):
-            return None
-        own_norm = getattr(attention, "k_norm", None) is not None
-        if settings.mixing == "hidden" and (own_norm or getattr(attention.k_proj, "bias", None) is not None):
-            raise BackboneError(
-                "reset mixing 'hidden'",
-                "keys with a bias or a norm of their own",
-                "keys that are linear in the normed state (Llama style)",
-                "use mixing='projected'",
-            )
-        normed = layer.input_layernorm(initial)
-        key, value = _heads(attention, "kv", normed)
-        if plan.fixes.position != "alibi-plain-keys":
-            key = rotate(key, cos, sin)
-        norm = layer.input_layernorm
-        eps = float(getattr(norm, "variance_epsilon", getattr(norm, "eps", 1e-6)))
-        keep, reset = _mixing_weights(plan.alpha, settings.mixing, plan, hidden, initial, eps)
-        return ResetKeys(key.to(value.dtype), value, keep, reset)

@@ -1,8 +1,8 @@
 """The decoder's forward pass on CUDA: whole layers compiled, attention in one kernel, fused projections.
 
 It computes what `decoder.Decoder` does with query blocks (tested against it). All layers but the last run
-over text and [SUM]s at once, in the kernel's order. The last layer, where nothing but the [SUM]s is read,
-gathers keys for the [SUM]s as everywhere else: it costs next to nothing, and the reset needs it.
+over text and [SUM]s at once, in the kernel's order. In the last layer nothing but the [SUM]s is read: there,
+and wherever they read keys of their own, they have kernels of their own.
 
 A layer is compiled as two halves, each from a normed state to the next: attention with the norm behind it,
 and the MLP with the following layer's norm. So every residual sum is in one kernel with the norm that reads
@@ -13,6 +13,7 @@ Shapes: as in `decoder.py`; N tokens by place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -98,18 +99,40 @@ def input_norm(layer: Any, hidden: Tensor) -> Tensor:
     return cast_once(layer.input_layernorm(hidden))
 
 
+def _at_sums(query: Tensor, cos: Tensor, sin: Tensor, sum_place: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rotated queries (S, H, D) of plain ones (N, H, D)."""
+    return rotate(*(x.index_select(0, sum_place) for x in (query, cos, sin))).to(dtype)
+
+
+def _read_by_sums(plain_key: Tensor, cos: Tensor, sin: Tensor, plain: bool, dtype: torch.dtype) -> Tensor:
+    """The keys that [SUM]s read, of one kind: what is returned unused still gets a gradient of zeros."""
+    return (plain_key if plain else rotate(plain_key, cos, sin)).to(dtype)
+
+
 def attend(
-    layer: Any, normed: Tensor, cos: Tensor, sin: Tensor, tables: list[Tensor], num_prefix: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Attention of one layer over all places; with it plain queries, rotated and plain keys, and values."""
+    layer: Any,
+    normed: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    sum_place: Tensor,
+    plain: bool,
+    tables: list[Tensor],
+    num_prefix: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Attention of one layer over all places; with it the [SUM]s' queries and the keys and values for them.
+
+    Args:
+        plain: keys that are not rotated.
+    """
     projected = query_key_value(layer.self_attn, normed)
     attended = _attended(layer, projected, cos, sin, tables, num_prefix)
-    num_heads = attended.shape[1]
+    num_heads, dtype = attended.shape[1], attended.dtype
     if len(projected) == 1:
         num_kv = (projected[0].shape[1] - num_heads) // 2
         projected = list(projected[0].split([num_heads, num_kv, num_kv], dim=1))
-    query, plain_key, value = projected
-    return attended, query, rotate(plain_key, cos, sin).to(value.dtype), plain_key, value
+    query, key, value = projected
+    query = _at_sums(query, cos, sin, sum_place, dtype)
+    return attended, query, _read_by_sums(key, cos, sin, plain, dtype), value
 
 
 def after_attention(layer: Any, hidden_NE: Tensor, attended_NHD: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,22 +167,31 @@ def finish_sums(layer: Any, hidden_SE: Tensor, attended_SHD: Tensor) -> Tensor:
     return ResidualSum.apply(hidden, gated_mlp(layer.mlp, normed))
 
 
+def _heads(attention_module: Any, **projected: Tensor) -> list[Tensor]:
+    """Of the projections q, k, v: (N, heads, D) each, with what norm the model has for them."""
+    heads = [x.unflatten(-1, (-1, attention_module.head_dim)) for x in projected.values()]
+    norms = [getattr(attention_module, f"{name}_norm", None) for name in projected]
+    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=True)]
+
+
 def project_for_sums(
-    layer: Any, normed: Tensor, cos: Tensor, sin: Tensor, sum_place: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Last layer: queries of the [SUM]s; rotated keys, plain keys and values of everything."""
-    module, heads = layer.self_attn, []
-    projected = (
-        linear(module.q_proj, normed.index_select(0, sum_place)),
-        *linears([module.k_proj, module.v_proj], normed),
-    )
-    for name, x in zip(("q", "k", "v"), projected, strict=True):
-        x = x.unflatten(-1, (-1, module.head_dim))
-        norm = getattr(module, f"{name}_norm", None)
-        heads.append(x if norm is None else norm(x))
-    query, plain_key, value = heads
+    layer: Any, normed: Tensor, cos: Tensor, sin: Tensor, sum_place: Tensor, plain: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Last layer: queries of the [SUM]s; keys (`plain`: not rotated) and values of everything."""
+    module = layer.self_attn
+    q = linear(module.q_proj, normed.index_select(0, sum_place))
+    k, v = linears([module.k_proj, module.v_proj], normed)
+    query, key, value = _heads(module, q=q, k=k, v=v)
     query = rotate(query, cos.index_select(0, sum_place), sin.index_select(0, sum_place))
-    return query.to(value.dtype), rotate(plain_key, cos, sin).to(value.dtype), plain_key, value
+    return query.to(value.dtype), _read_by_sums(key, cos, sin, plain, value.dtype), value
+
+
+def initial_keys(layer: Any, initial: Tensor, cos: Tensor, sin: Tensor, plain: bool) -> tuple[Tensor, Tensor]:
+    """Keys and values of the initial states, which a reset mixes in."""
+    module = layer.self_attn
+    k, v = linears([module.k_proj, module.v_proj], input_norm(layer, initial))
+    key, value = _heads(module, k=k, v=v)
+    return _read_by_sums(key, cos, sin, plain, value.dtype), value
 
 
 class FastLayers:
@@ -167,12 +199,13 @@ class FastLayers:
 
     Args:
         layers: transformers' decoder layers, in order.
-        reset_keys: (layer, hidden, initial, cos, sin, plan, is_last) -> what a reset [SUM] reads, or None.
+        is_reset: (layer, fixes, is_last) -> whether what the [SUM]s read there is reset.
+        reset_keys: (layer, `initial_keys`, hidden, initial, plan) -> what a reset [SUM] reads, gathered.
         compiled: compile the layers, for the padded lengths they meet.
     """
 
-    def __init__(self, layers: nn.ModuleList, reset_keys: Any, compiled: bool) -> None:
-        self.layers, self.reset_keys = layers, reset_keys
+    def __init__(self, layers: nn.ModuleList, is_reset: Any, reset_keys: Any, compiled: bool) -> None:
+        self.layers, self.is_reset, self.reset_keys = layers, is_reset, reset_keys
         self.attention_half: Any = attention_half
         self.mlp_half: Any = mlp_half
         self.attend: Any = attend
@@ -180,6 +213,7 @@ class FastLayers:
         self.input_norm: Any = input_norm
         self.project_for_sums: Any = project_for_sums
         self.finish_sums: Any = finish_sums
+        self.initial_keys: Any = initial_keys
         if compiled:
             self._compile()
 
@@ -187,7 +221,7 @@ class FastLayers:
         """Static lengths for what runs over all places in every layer, one dynamic one for the rest."""
         for name in ("attention_half", "mlp_half", "attend", "after_attention"):
             setattr(self, name, compiling.compiled(getattr(self, name), dynamic=False))
-        for name in ("input_norm", "project_for_sums", "finish_sums"):
+        for name in ("input_norm", "project_for_sums", "finish_sums", "initial_keys"):
             setattr(self, name, compiling.compiled(getattr(self, name), dynamic=True))
 
     def forward(self, tokens_NE: Tensor, cos: Tensor, sin: Tensor, plan: BatchPlan) -> Tensor:
@@ -197,7 +231,7 @@ class FastLayers:
             tokens_NE: embeddings of text and [SUM]s, text first.
             cos, sin: (N, D) of the plan's rotary positions, by place.
         """
-        intervals = plan.intervals
+        intervals, plain = plan.intervals, plan.fixes.position == "alibi-plain-keys"
         assert intervals is not None
         hidden = initial = cast_once(tokens_NE).index_select(0, intervals.order)
         mask = (intervals.tables, intervals.num_prefix)
@@ -207,37 +241,35 @@ class FastLayers:
             if intervals.sums_inside:
                 hidden, normed = self.attention_half(layer, hidden, normed, cos, sin, *mask)
             else:
-                attended, query, *keys = self.attend(layer, normed, cos, sin, *mask)
-                at_sums = (x.index_select(0, intervals.sum_place) for x in (query, cos, sin))
-                query = rotate(*at_sums).to(attended.dtype)
-                if intervals.sum_tables is not None:
-                    scale, (_, *plain) = float(layer.self_attn.scaling), keys
-                    own_keys = (x.to(attended.dtype) for x in plain)
-                    of_sums = sum_interval_attention(query, *own_keys, intervals.sum_tables, scale)[0]
-                else:
-                    of_sums = self._sums(layer, query, keys, hidden, initial, cos, sin, plan)
+                attended, *read = self.attend(layer, normed, cos, sin, intervals.sum_place, plain, *mask)
+                of_sums = self._sums(layer, read, hidden, initial, cos, sin, plan)
                 attended = attended.index_copy(0, intervals.sum_place, of_sums)
                 hidden, normed = self.after_attention(layer, hidden, attended)
             hidden, normed = self.mlp_half(layer, following, hidden, normed)
-        query, *keys = self.project_for_sums(layers[-1], normed, cos, sin, intervals.sum_place)
-        attended = self._sums(layers[-1], query, keys, hidden, initial, cos, sin, plan)
+        read = self.project_for_sums(layers[-1], normed, cos, sin, intervals.sum_place, plain)
+        attended = self._sums(layers[-1], read, hidden, initial, cos, sin, plan)
         return self.finish_sums(layers[-1], hidden.index_select(0, intervals.sum_place), attended)
 
     def _sums(
         self,
         layer: Any,
-        query: Tensor,
-        keys: list[Tensor],
+        read: Sequence[Tensor],
         hidden: Tensor,
         initial: Tensor,
         cos: Tensor,
         sin: Tensor,
         plan: BatchPlan,
     ) -> Tensor:
-        """Attention of the [SUM]s over gathered keys, with every fix: (S, H, D)."""
-        key, plain_key, value = keys
-        if plan.fixes.position == "alibi-plain-keys":
-            key = plain_key.to(value.dtype)
-        reset = self.reset_keys(layer, hidden, initial, cos, sin, plan, layer is self.layers[-1])
-        scale = float(layer.self_attn.scaling)
-        return sum_attention(query, key, value, plan.sums, plan.sum_mask, scale, plan.bias, reset)
+        """Attention of the [SUM]s, (S, H, D), from their queries, keys and values, with every fix."""
+        query, key, value = read
+        last, scale, intervals = layer is self.layers[-1], float(layer.self_attn.scaling), plan.intervals
+        assert intervals is not None
+        mixed_in: tuple[Tensor, ...] = ()
+        if self.is_reset(layer, plan.fixes, last):
+            plain = plan.fixes.position == "alibi-plain-keys"
+            mixed_in = self.initial_keys(layer, initial, cos, sin, plain)
+        if mixed_in and plan.sums is not None and plan.sum_mask is not None:  # a norm per pair: no kernel
+            reset = self.reset_keys(layer, mixed_in, hidden, initial, plan)
+            return sum_attention(query, key, value, plan.sums, plan.sum_mask, scale, plan.bias, reset)
+        settings = (intervals.num_prefix, list(intervals.ratio), scale)
+        return sum_interval_attention(query, [key, value, *mixed_in], intervals.sum_tables, *settings)[0]

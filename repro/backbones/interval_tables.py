@@ -164,28 +164,40 @@ def causal_tables(length: np.ndarray, total: int) -> tuple[np.ndarray, ...]:
 
 
 def sum_tables(
-    tables: IntervalTables, sum_place: np.ndarray, alibi_slope: float, position: np.ndarray
+    tables: IntervalTables, batch: PackedBatch, alibi_slope: float = 0.0, reset: bool = False
 ) -> tuple[np.ndarray, ...]:
-    """What the kernels look up.
+    """What the kernels look up where [SUM]s are the only queries.
 
     Args:
-        tables: of a batch whose instruction is hidden. sum_place: (S,) places of its [SUM]s.
-        alibi_slope: a [SUM] adds alibi_slope * (position of key - its own) to scores.
-        position: (N,) of what stands at each place.
+        tables: of the batch.
+        alibi_slope: a [SUM] adds alibi_slope * (position of key - its own) to scores, for every key.
+        reset: with the tables of a reset; else they are empty.
 
     Returns:
-        Of each [SUM] lo, hi, its own place (S,) int32, slope and position (S,) float32; of each key `seen_as`
-        (N,) int32 and position (N,) float32, and (N,) int32 `first` and `stop`: no [SUM] before `first` sees
-        key j or a later one, and none from `stop` on sees j or an earlier one.
+        Of each [SUM] lo, hi, its own place and the number of its copy of the instruction (S,) int32, slope
+        and position (S,) float32, and its target's interaction (S,) int32. Of each key `seen_as` (N,) int32,
+        position (N,) float32 and interaction (N,) int32, `HIDDEN` (behind every target) where it is never
+        reset. The copies, as in `IntervalTables`. (N,) int32 `first` and `stop`: no [SUM] before `first` sees
+        key j or a later one, and none from `stop` on sees j or an earlier one, other than of its copy. Of
+        each copy the first [SUM] that sees it or a later one, int32.
     """
-    assert not tables.num_prefix, "a hidden instruction"
-    lo, hi, own = tables.lo[sum_place], tables.hi[sum_place], sum_place.astype(np.int32)
+    num_text, place = len(batch.tokens), np.arange(len(tables.order))
+    own, ordinal = tables.place[num_text:], batch.ordinal[tables.order]
+    lo, hi = tables.lo[own], tables.hi[own]
     assert all((np.diff(each) >= 0).all() for each in (lo, hi, own)), "intervals move forward"
-    place = np.arange(len(tables.seen_as))
-    first = np.searchsorted(np.maximum(hi, own + 1), place, side="right").astype(np.int32)
-    stop = np.searchsorted(np.minimum(lo, own), place, side="right").astype(np.int32)
-    slope, position = np.full(len(own), alibi_slope, dtype=np.float32), position.astype(np.float32)
-    return lo, hi, own, slope, position[sum_place], tables.seen_as, position, first, stop
+    copy, position = np.searchsorted(tables.copies, tables.copy[own]), batch.position[tables.order]
+    never = (tables.order >= num_text) | (ordinal < 0)  # [SUM]s, the instruction, padding
+    columns = {
+        **{"lo": lo, "hi": hi, "own": own, "copy": copy, "slope": np.full(len(own), alibi_slope)},
+        **{"position": position[own], "ordinal": ordinal[own][: len(own) * reset], "seen_as": tables.seen_as},
+        **{"key_position": position, "key_ordinal": np.where(never, HIDDEN, ordinal)[: len(place) * reset]},
+        "copies": tables.copies,
+        "first": np.searchsorted(np.maximum(hi, own + 1), place, side="right"),
+        "stop": np.searchsorted(np.minimum(lo, own), place, side="right"),
+        "readers": np.searchsorted(copy, np.arange(len(tables.copies))),
+    }
+    real = ("slope", "position", "key_position")
+    return tuple(c.astype(np.float32 if name in real else np.int32) for name, c in columns.items())
 
 
 @dataclass(frozen=True)
@@ -197,7 +209,8 @@ class IntervalPlan:
         sum_place: (S,) place of each [SUM].
         tables: of `IntervalTables.tables`. num_prefix: as there.
         sums_inside: the kernel's result holds for the [SUM]s too. Else they need keys of their own.
-        sum_tables: of `sum_tables`, where [SUM]s read them by kernels of their own; None: by gathered keys.
+        sum_tables: of `sum_tables`.
+        ratio: (a_min, a_max, n / 2, tau) of a reset.
     """
 
     order: Tensor
@@ -205,30 +218,31 @@ class IntervalPlan:
     tables: list[Tensor]
     num_prefix: int
     sums_inside: bool
-    sum_tables: list[Tensor] | None = None
+    sum_tables: list[Tensor]
+    ratio: tuple[float, float, float, float]
 
 
 def plan_intervals(
-    batch: PackedBatch, fixes: Fixes, device: torch.device
+    batch: PackedBatch, fixes: Fixes, n: int, device: torch.device
 ) -> tuple[IntervalPlan, IntervalTables]:
-    """Plan of a batch, and where its tokens stand."""
-    own_keys = fixes.position == "alibi-plain-keys"
-    reset_everywhere = fixes.reset is not None and fixes.reset.layers == "all"
-    inside = not own_keys and not reset_everywhere
-    biased = inside and fixes.position != "rope"
-    tables = interval_tables(batch, fixes.alibi_slope if biased else None)
+    """Plan of a batch, and where its tokens stand.
+
+    Args:
+        n: sets the middle of the reset range.
+    """
+    reset, inside = fixes.reset, fixes.position != "alibi-plain-keys"
+    inside = inside and (reset is None or reset.layers != "all")
+    tables = interval_tables(batch, fixes.alibi_slope if inside and fixes.position != "rope" else None)
     num_text, total = len(batch.tokens), len(tables.order)
     ahead = total - len(batch.position)  # padding between text and [SUM]s
-    of_sums = None
-    if own_keys and not reset_everywhere and not tables.num_prefix:
-        position, places = batch.position[tables.order], tables.place[num_text:]
-        of_sums = [send(each, device) for each in sum_tables(tables, places, fixes.alibi_slope, position)]
+    of_sums = sum_tables(tables, batch, fixes.alibi_slope, reset is not None)
     plan = IntervalPlan(
         order=send(np.where(tables.order < num_text, tables.order, tables.order + ahead), device),
         sum_place=send(tables.place[num_text:], device),
         tables=[send(table, device) for table in tables.tables],
         num_prefix=tables.num_prefix,
         sums_inside=inside,
-        sum_tables=of_sums,
+        sum_tables=[send(table, device) for table in of_sums],
+        ratio=(0.0, 0.0, 0.0, 1.0) if reset is None else (reset.a_min, reset.a_max, n / 2, reset.tau),
     )
     return plan, tables

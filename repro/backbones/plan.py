@@ -26,9 +26,10 @@ class BatchPlan:
     Attributes:
         tokens: (T,) text token ids.
         rotary_position: (N,) position ids for the rotary embedding ([SUM]s at 0, unrotated, under the fix).
-        text, sums: query blocks; text_mask, sum_mask: their grouped masks. No text blocks beside `intervals`.
-        bias: ALiBi bias of the [SUM] scores, or None.
-        alpha: reset ratio of every ([SUM], key), or None.
+        text, sums: query blocks; text_mask, sum_mask: their grouped masks. Beside `intervals` None: kernels
+            need no blocks, but for [SUM]s whose reset mixes hidden states.
+        bias: ALiBi bias of the scores of `sums`, or None.
+        alpha: reset ratio of every ([SUM], key) of `sums`, or None.
         label: (S,) 0/1, -1 for padding. target_row: (S,) row of the data, -1 for padding.
         intervals: set where attention is the interval kernels'. Rotary positions and keys of `sums` then
             stand in the order of its places.
@@ -38,8 +39,8 @@ class BatchPlan:
     rotary_position: Tensor
     text: QueryBlocks | None
     text_mask: Tensor | None
-    sums: QueryBlocks
-    sum_mask: Tensor
+    sums: QueryBlocks | None
+    sum_mask: Tensor | None
     bias: Tensor | None
     alpha: Tensor | None
     label: Tensor
@@ -70,17 +71,19 @@ def plan_batch(
         key_multiple: the keys of a block of [SUM]s are padded to a multiple of this.
     """
     num_text, device = len(batch.tokens), torch.device(device)
-    kernel_plan, places = plan_intervals(batch, fixes, device) if intervals else (None, None)
+    kernel_plan, places = plan_intervals(batch, fixes, n, device) if intervals else (None, None)
     text = None if intervals else query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
-    sums = query_blocks(batch, True, min(MAX_SUM_BLOCK, k), key_multiple)
-    sums = sums.to(device, None if places is None else places.place)
+    sums, bias, alpha = None, None, None
+    if not intervals or (fixes.reset is not None and fixes.reset.mixing == "hidden"):
+        sums = query_blocks(batch, True, min(MAX_SUM_BLOCK, k), key_multiple)
+        sums = sums.to(device, None if places is None else places.place)
+        bias = None if fixes.position == "rope" else grouped(alibi_bias(sums, fixes.alibi_slope), group)
+        alpha = None if fixes.reset is None else grouped(reset_ratio(sums, fixes.reset, n), group)
     position = batch.position
     if fixes.position != "rope":
         position = np.concatenate([position[:num_text], np.zeros_like(position[num_text:])])
     if places is not None:
         position = position[places.order]
-    bias = None if fixes.position == "rope" else grouped(alibi_bias(sums, fixes.alibi_slope), group)
-    alpha = None if fixes.reset is None else grouped(reset_ratio(sums, fixes.reset, n), group)
     tokens = batch.tokens
     if places is not None:  # as many as there can be at this length, so that batches have the same shapes
         tokens = np.pad(tokens, (0, len(places.order) - len(batch.label) - num_text))
@@ -90,7 +93,7 @@ def plan_batch(
         text=text,
         text_mask=None if text is None else grouped(text.visible, group),
         sums=sums,
-        sum_mask=grouped(sums.visible, group),
+        sum_mask=None if sums is None else grouped(sums.visible, group),
         bias=bias,
         alpha=alpha,
         label=send(batch.label, device),

@@ -1,7 +1,8 @@
-"""The [SUM]s' attention over keys of their own, as one operator; kernels on CUDA.
+"""The [SUM]s' attention as one operator of its own; kernels on CUDA.
 
-Used where a [SUM] reads un-rotated keys in every layer and the instruction is hidden, as in the paper's
-prompts. Gathering each block's keys, as elsewhere, would write more than the keys themselves in every layer.
+Used where [SUM]s are the only queries (the last layer) and where they read keys of their own (un-rotated, or
+reset in every layer). Gathering each block's keys instead would write more than the keys themselves, and its
+backward pass adds them up again.
 
 Shapes: S [SUM]s, N places (`interval_tables`), H query heads, K key-value heads, D head size.
 """
@@ -15,35 +16,71 @@ from torch import Tensor
 
 from repro.backbones.interval_attention import LOG2_E
 
-SUMS, KEYS = 32, 64  # of a tile
-WARPS, STAGES = 4, 2
+
+def tiles(head_dim: int, group: int, reset: bool) -> tuple[int, int, int, int]:
+    """(rows, keys, warps, stages) of every kernel: a row is a [SUM] with one of the G = `group` heads.
+
+    At head size 64, 16 x 64 was the fastest of the sizes tried on an H100, there with one head to a tile. A
+    reset adds up four gradients per key, not two, so its tiles have fewer keys.
+    """
+    return max(16, 1 << (group - 1).bit_length()), 32 if reset else 64, 2 if head_dim <= 64 else 4, 2
 
 
-def _launch(query: Tensor, key: Tensor, value: Tensor, tables: list[Tensor], scale: float) -> dict[str, Any]:
+def _launch(
+    query: Tensor,
+    keys: list[Tensor],
+    tables: list[Tensor],
+    num_prefix: int,
+    ratio: list[float],
+    scale: float,
+) -> dict[str, Any]:
     """Arguments that all kernels share."""
-    (num_sums, num_heads, head_dim), (num_places, num_kv, _) = query.shape, key.shape
-    for tensor in (query, key, value):
-        assert tensor.stride()[1:] == (head_dim, 1), "heads side by side"
-    names = ("lo", "hi", "own", "slope", "position", "seen_as", "key_position")
+    (num_sums, num_heads, head_dim), (num_places, num_kv, _) = query.shape, keys[0].shape
+    for tensor in (query, *keys):
+        assert tensor.shape[1] == 1 or tensor.stride(1) == head_dim, "heads side by side"
+        assert tensor.stride(2) == 1, "heads in one piece"
+    assert head_dim in (16, 32, 64, 128, 256), f"head size {head_dim}"
+    sources = dict(zip(("k", "v", "k0", "v0"), [*keys, *keys][:4], strict=True))
+    of_sums = ("lo", "hi", "own", "copy", "slope", "position", "ordinal")
+    names = (*of_sums, "seen_as", "key_position", "key_ordinal", "copies")
+    a_min, a_max, middle, tau = ratio
+    group, reset = num_heads // num_kv, len(keys) == 4
+    rows, columns, warps, stages = tiles(head_dim, group, reset)
     return {
-        **{"q_ptr": query, "k_ptr": key, "v_ptr": value},
-        **{f"{name}_ptr": table for name, table in zip(names, tables[:7], strict=True)},
-        **{"q_stride": query.stride(0), "k_stride": key.stride(0), "v_stride": value.stride(0)},
+        **{"q_ptr": query, "q_stride": query.stride(0)},
+        **{f"{name}_ptr": tensor for name, tensor in sources.items()},
+        **{f"{name}_stride": tensor.stride(0) for name, tensor in sources.items()},
+        **{f"{name}_ptr": table for name, table in zip(names, tables[:11], strict=True)},
         **{"num_sums": num_sums, "num_places": num_places, "num_heads": num_heads, "scale": scale * LOG2_E},
-        **{"G": num_heads // num_kv, "D": head_dim, "BM": SUMS, "BN": KEYS},
-        **{"num_warps": WARPS, "num_stages": STAGES},
+        **{"a_min": a_min, "a_range": a_max - a_min, "middle": middle, "tau": tau},
+        **{"G": group, "D": head_dim, "P": num_prefix, "RESET": reset, "BM": rows, "BN": columns},
+        **{"num_warps": warps, "num_stages": stages},
     }
+
+
+def _grid(shared: dict[str, Any]) -> tuple[int, int]:
+    """Programs of a pass by [SUM]s."""
+    return shared["num_heads"] // shared["G"], -(-shared["num_sums"] // (shared["BM"] // shared["G"]))
 
 
 @torch.library.custom_op("repro::sum_interval_attention", mutates_args=())
 def sum_interval_attention(
-    query: Tensor, key: Tensor, value: Tensor, tables: list[Tensor], scale: float
+    query: Tensor,
+    keys: list[Tensor],
+    tables: list[Tensor],
+    num_prefix: int,
+    ratio: list[float],
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
     """Softmax attention of the [SUM]s.
 
     Args:
-        query: (S, H, D). key, value: (N, K, D). Heads side by side, rows at any stride.
+        query: (S, H, D).
+        keys: keys and values; behind them, where [SUM]s are reset, those of the initial states: (N, K, D)
+            each. As the queries: heads side by side, rows at any stride.
         tables: of `interval_tables.sum_tables`, on the device.
+        num_prefix: P, tokens of the instruction; 0 where it is hidden.
+        ratio: (a_min, a_max, n / 2, tau) of `fix_settings.Reset`; any four where nothing is reset.
         scale: on the scores, before the bias.
 
     Returns:
@@ -51,113 +88,141 @@ def sum_interval_attention(
     """
     from repro.backbones import sum_kernel
 
-    out, lse = _outputs(query, value)
-    num_sums, num_heads, _ = out.shape
-    sum_kernel.forward[(num_heads, -(-num_sums // SUMS))](
-        **_launch(query, key, value, tables, scale), out_ptr=out, lse_ptr=lse
-    )
+    out, lse = _outputs(query, keys)
+    shared = _launch(query, keys, tables, num_prefix, ratio, scale)
+    sum_kernel.forward[_grid(shared)](**shared, out_ptr=out, lse_ptr=lse)
     return out, lse
 
 
-def _outputs(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _outputs(query: Tensor, keys: list[Tensor]) -> tuple[Tensor, Tensor]:
     num_sums, num_heads, _ = query.shape
-    return value.new_empty(query.shape), value.new_empty(num_heads, num_sums, dtype=torch.float32)
+    return keys[1].new_empty(query.shape), keys[1].new_empty(num_heads, num_sums, dtype=torch.float32)
 
 
 @sum_interval_attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return _outputs(query, value)
+def _(query: Tensor, keys: list[Tensor], *_: Any) -> tuple[Tensor, Tensor]:
+    return _outputs(query, keys)
 
 
 @torch.library.custom_op("repro::sum_interval_attention_backward", mutates_args=())
 def sum_interval_attention_backward(
     query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    keys: list[Tensor],
     out: Tensor,
     lse: Tensor,
     d_out: Tensor,
     tables: list[Tensor],
+    num_prefix: int,
+    ratio: list[float],
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of queries, keys and values; the same bits every time."""
+) -> list[Tensor]:
+    """Gradients of the queries and of each of `keys`; the same bits every time."""
     from repro.backbones import sum_kernel
 
-    grads, d_out, delta = _gradients(query, key, value), d_out.contiguous(), torch.empty_like(lse)
-    dq, dk, dv = grads
-    num_sums, num_heads, _ = query.shape
-    num_places, num_kv, _ = key.shape
-    shared = _launch(query, key, value, tables, scale) | {
-        "d_out_ptr": d_out,
-        "lse_ptr": lse,
-        "delta_ptr": delta,
-    }
-    shared["factor"] = scale
-    sum_kernel.backward_sums[(num_heads, -(-num_sums // SUMS))](**shared, out_ptr=out, dq_ptr=dq)
-    first, stop = tables[7:]
-    sum_kernel.backward_keys[(num_kv, -(-num_places // KEYS))](
-        **shared, dk_ptr=dk, dv_ptr=dv, first_ptr=first, stop_ptr=stop
+    grads, d_out, delta = _gradients(query, keys), d_out.contiguous(), torch.empty_like(lse)
+    num_places, num_kv, _ = keys[0].shape
+    shared = _launch(query, keys, tables, num_prefix, ratio, scale)
+    shared |= {"d_out_ptr": d_out, "lse_ptr": lse, "delta_ptr": delta, "factor": scale}
+    sum_kernel.backward_sums[_grid(shared)](**shared, out_ptr=out, dq_ptr=grads[0])
+    into = dict(zip(("dk_ptr", "dv_ptr", "dk0_ptr", "dv0_ptr"), [*grads[1:], *grads[1:]][:4], strict=True))
+    (first, stop, readers), columns = tables[11:], shared["BN"]
+    programs = -(-num_places // columns) + (len(readers) - 1) * -(-num_prefix // columns)
+    sum_kernel.backward_keys[(num_kv, programs)](
+        **shared, **into, first_ptr=first, stop_ptr=stop, readers_ptr=readers
     )
     return grads
 
 
-def _gradients(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+def _gradients(query: Tensor, keys: list[Tensor]) -> list[Tensor]:
+    return [tensor.new_empty(tensor.shape) for tensor in (query, *keys)]
 
 
 @sum_interval_attention_backward.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _gradients(query, key, value)
+def _(query: Tensor, keys: list[Tensor], *_: Any) -> list[Tensor]:
+    return _gradients(query, keys)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, tables, ctx.scale = inputs
-    ctx.save_for_backward(query, key, value, *output, *tables)
+    query, keys, tables, ctx.num_prefix, ctx.ratio, ctx.scale = inputs
+    ctx.num_keys = len(keys)
+    ctx.save_for_backward(query, *output, *keys, *tables)
 
 
 def _backward(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Any, ...]:
-    query, key, value, out, lse, *tables = ctx.saved_tensors
-    grads = sum_interval_attention_backward(query, key, value, out, lse, d_out, tables, ctx.scale)
-    return *grads, [None] * len(tables), None
+    query, out, lse, *rest = ctx.saved_tensors
+    keys, tables = rest[: ctx.num_keys], rest[ctx.num_keys :]
+    settings = (ctx.num_prefix, ctx.ratio, ctx.scale)
+    dq, *grads = sum_interval_attention_backward(query, keys, out, lse, d_out, tables, *settings)
+    return dq, grads, [None] * len(tables), None, None, None
 
 
 sum_interval_attention.register_autograd(_backward, setup_context=_keep)
 
 
-def _dense_scores(query: Tensor, key: Tensor, tables: list[Tensor], scale: float) -> Tensor:
-    """(H, S, N) scores with the bias, lowest where a key is not seen; `key` has H heads."""
-    lo, hi, own, slope, position, seen_as, key_position = (table[:, None] for table in tables[:7])
-    place = torch.arange(len(key), device=key.device)
-    seen = (lo <= seen_as.T) & (hi > seen_as.T) | (place == own)
-    scores = torch.einsum("qhd,khd->hqk", query, key) * scale + slope * (key_position.T - position)
-    return scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+def _dense_scores(
+    query: Tensor, keys: list[Tensor], tables: list[Tensor], num_prefix: int, ratio: list[float], scale: float
+) -> tuple[Tensor, Tensor]:
+    """(H, S, N) scores with the bias, lowest where a key is not seen; (S, N) alpha. `keys` have H heads."""
+    lo, hi, own, copy, slope, position, ordinal = (table[:, None] for table in tables[:7])
+    seen_as, key_position, key_ordinal, copies = tables[7:11]
+    place = torch.arange(len(seen_as), device=query.device)
+    seen = (lo <= seen_as) & (hi > seen_as) | (place == own)
+    if num_prefix:
+        start = copies[copy]
+        seen = seen | (place >= start) & (place < start + num_prefix)
+    alpha = query.new_zeros(())
+    scores = torch.einsum("qhd,khd->hqk", query, keys[0]) * scale
+    if len(keys) == 4:
+        a_min, a_max, middle, tau = ratio
+        apart = ordinal - key_ordinal
+        alpha = a_min + (a_max - a_min) * torch.sigmoid((apart.float() - middle) / tau)
+        alpha = torch.where(apart > 0, alpha, 0.0).to(query.dtype)
+        initial = torch.einsum("qhd,khd->hqk", query, keys[2]) * scale
+        scores = scores * (1 - alpha) + initial * alpha
+    scores = scores + slope * (key_position - position)
+    return scores.masked_fill(~seen, torch.finfo(scores.dtype).min), alpha
+
+
+def _with_all_heads(query: Tensor, keys: list[Tensor]) -> list[Tensor]:
+    return [x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in keys]
 
 
 @sum_interval_attention.register_kernel("cpu")
-def _(query: Tensor, key: Tensor, value: Tensor, tables: list[Tensor], scale: float) -> tuple[Tensor, Tensor]:
-    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
-    scores = _dense_scores(query, key, tables, scale)
-    out = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value)
+def _(
+    query: Tensor, keys: list[Tensor], tables: list[Tensor], num_prefix: int, ratio: list[float], scale: float
+) -> tuple[Tensor, Tensor]:
+    keys = _with_all_heads(query, keys)
+    scores, alpha = _dense_scores(query, keys, tables, num_prefix, ratio, scale)
+    weights = scores.softmax(-1).to(query.dtype)
+    out = torch.einsum("hqk,khd->qhd", weights * (1 - alpha), keys[1])
+    if len(keys) == 4:
+        out = out + torch.einsum("hqk,khd->qhd", weights * alpha, keys[3])
     return out.contiguous(), (scores.logsumexp(-1) * LOG2_E).float()
 
 
 @sum_interval_attention_backward.register_kernel("cpu")
 def _(
     query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    keys: list[Tensor],
     out: Tensor,
     lse: Tensor,
     d_out: Tensor,
     tables: list[Tensor],
+    num_prefix: int,
+    ratio: list[float],
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    num_kv, group = key.shape[1], query.shape[1] // key.shape[1]
-    key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
-    weights = _dense_scores(query, key, tables, scale).softmax(-1)
-    inner = torch.einsum("qhd,khd->hqk", d_out, value) - (out * d_out).sum(-1).T[..., None]
-    d_scores = weights * inner * scale
-    dq = torch.einsum("hqk,khd->qhd", d_scores, key)
-    dk, dv = torch.einsum("hqk,qhd->khd", d_scores, query), torch.einsum("hqk,qhd->khd", weights, d_out)
-    dk, dv = (x.unflatten(1, (num_kv, group)).sum(2) for x in (dk, dv))
-    return dq.contiguous(), dk, dv
+) -> list[Tensor]:
+    num_kv, keys = keys[0].shape[1], _with_all_heads(query, keys)
+    scores, alpha = _dense_scores(query, keys, tables, num_prefix, ratio, scale)
+    weights, shares = scores.softmax(-1).to(query.dtype), [1 - alpha, alpha][: len(keys) // 2]
+    parts = zip(shares, keys[1::2], strict=True)
+    inner = sum(share * torch.einsum("qhd,khd->hqk", d_out, value) for share, value in parts)
+    d_scores = weights * (inner - (out * d_out).sum(-1).T[..., None]) * scale
+    dq, grads = torch.zeros_like(query, memory_format=torch.contiguous_format), []
+    for share, key in zip(shares, keys[::2], strict=True):
+        dq = dq + torch.einsum("hqk,khd->qhd", d_scores * share, key)
+        grads += [
+            torch.einsum("hqk,qhd->khd", d_scores * share, query),
+            torch.einsum("hqk,qhd->khd", weights * share, d_out),
+        ]
+    return [dq, *(grad.unflatten(1, (num_kv, -1)).sum(2) for grad in grads)]

@@ -102,6 +102,7 @@ def time_attention(batches: SumBatches, config: object, device: torch.device) ->
     def attend(plan: BatchPlan, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         num_text, scale = len(plan.tokens), head_dim**-0.5
         assert plan.text is not None and plan.text_mask is not None, "sizes are no whole blocks"
+        assert plan.sums is not None and plan.sum_mask is not None
         text = text_attention(query[:num_text], key, value, plan.text, plan.text_mask, scale)
         sums = sum_attention(query[num_text:], key, value, plan.sums, plan.sum_mask, scale)
         (text.sum() + sums.sum()).backward()

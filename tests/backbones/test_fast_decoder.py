@@ -10,6 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_attention import FIXES, FORMATS, N, assert_close, backbone_of, embeddings, make_case
 
 from repro.backbones import fast_decoder, interval_tables
@@ -19,7 +21,7 @@ from repro.backbones.interval_tables import num_places
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.errors import BackboneError
 from repro.prompts.packing import PackedBatch, pad_batch
-from repro.prompts.settings import PromptSettings
+from repro.prompts.settings import INSTRUCTIONS, SUM_LAYOUTS, PromptSettings
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +29,8 @@ def several_copies_of_the_instruction(monkeypatch) -> None:
     monkeypatch.setattr(interval_tables, "CHUNK", 9)
 
 
-def padded(settings: PromptSettings) -> PackedBatch:
-    batch = make_case(settings).pack(sum_multiple=4)
+def padded(settings: PromptSettings, lengths: tuple[int, ...] = (7, 5, 3)) -> PackedBatch:
+    batch = make_case(settings, lengths).pack(sum_multiple=4)
     return pad_batch(batch, -num_places(batch) % 32, 0)
 
 
@@ -37,9 +39,11 @@ def as_planned(text: torch.Tensor, plan: BatchPlan) -> torch.Tensor:
     return torch.nn.functional.pad(text, (0, 0, 0, len(plan.tokens) - len(text)))
 
 
-def both(family: str, settings: PromptSettings, fixes: Fixes) -> tuple[list, list, BatchPlan]:
+def both(
+    family: str, settings: PromptSettings, fixes: Fixes, lengths: tuple[int, ...] = (7, 5, 3)
+) -> tuple[list, list, BatchPlan]:
     """Scores, then gradients of embeddings and weights, by query blocks and by the fast path."""
-    backbone, batch = backbone_of(family), padded(settings)
+    backbone, batch = backbone_of(family), padded(settings, lengths)
     group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
     decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
     leaves = embeddings(backbone, batch)
@@ -93,6 +97,36 @@ def test_every_fix_and_family_equals_query_blocks(family, name) -> None:
 def test_sums_are_inside_of_the_kernel_wherever_they_can_be(fixes, layout, inside) -> None:
     settings = PromptSettings(n=N, k=4, sum_layout=layout)
     assert both("llama", settings, fixes)[2].intervals.sums_inside == inside
+
+
+@pytest.mark.parametrize("name", FIXES)
+@pytest.mark.parametrize("instruction", INSTRUCTIONS)
+@pytest.mark.parametrize("layout", SUM_LAYOUTS)
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(k=st.sampled_from([1, 3, 40]), lengths=st.lists(st.integers(3, 16), min_size=1, max_size=3))
+def test_fixes_layouts_and_instructions_equal_query_blocks(name, instruction, layout, k, lengths) -> None:
+    prompt = PromptSettings(n=N, k=k, sum_layout=layout, instruction=instruction)
+    slow, fast, _ = both("llama", prompt, FIXES[name], tuple(lengths))
+    assert_same(fast, slow)
+
+
+@pytest.mark.parametrize("name", FIXES)
+def test_only_a_reset_that_mixes_hidden_states_gathers_keys(name, monkeypatch) -> None:
+    def gather(*_):
+        raise NotImplementedError("gathered")
+
+    monkeypatch.setattr(fast_decoder, "sum_attention", gather)
+    prompt, reset = PromptSettings(n=N, k=4), FIXES[name].reset
+    batch, backbone = padded(prompt), backbone_of("llama")
+    plan = plan_batch(batch, FIXES[name], 3, N, prompt.k, intervals=True)
+    decoder = Decoder(backbone.layers, backbone.decoder.rotary_emb, backbone.decoder.norm)
+    text, sums = (leaf.detach() for leaf in embeddings(backbone, batch))
+    if reset is not None and reset.mixing == "hidden":
+        with pytest.raises(NotImplementedError, match="gathered"):
+            decoder.forward_sums(as_planned(text, plan), sums, plan)
+    else:
+        assert plan.sums is plan.sum_mask is plan.bias is plan.alpha is None
+        assert decoder.forward_sums(as_planned(text, plan), sums, plan).isfinite().all()
 
 
 def test_sliding_window_and_streaming_rows_of_a_token_window() -> None:

@@ -21,6 +21,7 @@ from repro.backbones.decoder import Decoder
 from repro.backbones.interval_attention import interval_attention
 from repro.backbones.interval_tables import num_places
 from repro.backbones.plan import plan_batch
+from repro.backbones.sum_intervals import sum_interval_attention
 from repro.backbones.tuning import PROJECTIONS
 from repro.prompts.packing import pad_batch
 
@@ -89,6 +90,44 @@ def test_kernels_equal_dense_attention(
         assert difference(ours, theirs) < 1e-2
     again = interval_attention(projected, *turn, looked_up, num_kv, *arguments)[0]
     assert torch.equal(grad, torch.autograd.grad(again, leaf, weights)[0]), "same bits every time"
+
+
+@pytest.mark.parametrize("layout", ["deferred", "inline-visible"])
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize(("heads", "num_kv", "head_dim"), [(9, 3, 64), (4, 4, 64), (32, 8, 128)])
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 999),
+    k=st.sampled_from([1, 3, 40, 50]),
+    chunk=st.sampled_from([30, 200, 2048]),
+    instruction=st.sampled_from(["visible", "hidden"]),
+    slope=st.sampled_from([0.0, 0.02]),
+)
+def test_kernels_of_sums_equal_dense_attention_in_bfloat16(
+    heads, num_kv, head_dim, reset, layout, seed, k, chunk, instruction, slope
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interval_tables, "CHUNK", chunk)
+        batch = of_length(k, seed, sum_layout=layout, instruction=instruction)
+        tables = interval_tables.interval_tables(batch)
+    looked_up = [torch.from_numpy(t) for t in interval_tables.sum_tables(tables, batch, slope, reset)]
+    generator, places, sums = torch.Generator().manual_seed(seed), len(tables.order), len(batch.label)
+    query = torch.randn(sums, heads, head_dim, generator=generator, dtype=torch.bfloat16)
+    both = torch.randn(places, 4 * num_kv, head_dim, generator=generator, dtype=torch.bfloat16)
+    weights = torch.randn(query.shape, generator=generator, dtype=torch.bfloat16)
+    arguments = (tables.num_prefix, [0.1, 0.7, 2.0, 0.5], head_dim**-0.5)
+    results = []
+    for device, dtype in (("cpu", torch.float64), ("cuda", torch.bfloat16), ("cuda", torch.bfloat16)):
+        leaves = [x.to(device, dtype).requires_grad_() for x in (query, both)]
+        keys = list(leaves[1].split(num_kv, dim=1))[: 4 if reset else 2]
+        on_device = [table.to(device) for table in looked_up]
+        out, lse = sum_interval_attention(leaves[0], keys, on_device, *arguments)
+        grads = torch.autograd.grad(out, leaves, weights.to(device, dtype))
+        results.append([x.detach().cpu() for x in (out, lse, *grads)])
+    exact, ours, again = results
+    assert difference(ours[1], exact[1]) < 2e-3
+    assert all(difference(one, other) < 1e-2 for one, other in zip(ours, exact, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(ours, again, strict=True)), "the same bits"
 
 
 @pytest.mark.parametrize("compiled", [False, True])
