@@ -41,7 +41,7 @@ ABLATIONS: dict[str, Ablation] = {
 }
 
 SIXTHS = (1, 2, 3, 4, 5)
-REFRESH_STEPS: tuple[int | None, ...] = (1, 100, 1000, None)  # None: never after the first build
+REFRESH_STEPS: tuple[int | None, ...] = (1, 10, 50, None)  # None: never after the first build
 NO_DRIFT = "no-drift"
 
 
@@ -51,7 +51,7 @@ def cut_name(sixths: int) -> str:
 
 
 def stale_name(kind: str, steps: int | None) -> str:
-    """Row of a table that is refreshed every so many steps, e.g. `revised-100`, `revealed-never`."""
+    """Row of a table that is refreshed every so many steps, e.g. `revised-10`, `revealed-never`."""
     return f"{kind}-{steps or 'never'}"
 
 
