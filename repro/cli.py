@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -216,14 +217,18 @@ def timing(
         raise ConfigError(
             "timing", f"--variants and --fp8 {fp8}", "one of the two", "measure them one by one"
         )
-    from repro.costs.timing import measure, write_timing
+    from repro.costs.timing import measure, timing_file
     from repro.costs.timing_variants import measure_variants
     from repro.pipeline import Workshop
 
-    asked = (Workshop(data_dir), chosen, dataset, default_protocol(dataset), typer.echo)
-    rows = measure_variants(*asked) if variants else measure(*asked, fp8=fp8)
-    path = write_timing(paths.results_dir() if publish else paths.runs_dir(), chosen, dataset, rows)
-    typer.echo(f"wrote {path}")
+    workshop, root = Workshop(data_dir), paths.results_dir() if publish else paths.runs_dir()
+    asked = (workshop, chosen, dataset, default_protocol(dataset), typer.echo)
+    measured = measure_variants(*asked) if variants else measure(*asked, fp8=fp8)
+    first = next(measured)  # what cannot be measured is refused before a file is begun
+    file = timing_file(root, chosen, dataset, workshop.device_name, fp8, variants)
+    for rows in chain([first], measured):
+        file.put(rows)
+    typer.echo(f"wrote {file.finish()}")
     output.render("timing", own=not publish)
 
 

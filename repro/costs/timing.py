@@ -12,7 +12,7 @@ With `fp8` the frozen base of a LoRA model computes in fp8 (`fp8_base.py`), in r
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ from repro.pipeline import Workshop
 from repro.prompts.batching import epoch_order
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
-from repro.records.environment import device_slug, environment
-from repro.records.measurements import write_measurement
+from repro.records.environment import device_slug
+from repro.records.growing import GrowingMeasurement
 from repro.training.loop import Trainer
 from repro.training.memory import peak_gib
 from repro.training.task import Task
@@ -136,8 +136,8 @@ def measure(
     say: Callable[[str], None],
     plan: Plan | None = None,
     fp8: str | None = None,
-) -> list[dict[str, Any]]:
-    """Rows of a timing file, `plan.repeats` per k; a row that runs out of memory says so.
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a timing file, k by k, `plan.repeats` of each; a row that runs out of memory says so.
 
     Args:
         fp8: recipe (`fp8_base.RECIPES`) of the frozen base's products; None: as its weights are stored.
@@ -147,28 +147,28 @@ def measure(
     """
     if fp8 is not None:
         check_fp8(fp8, tier.backbone, workshop.device)
-    plan, rows = plan or plan_for(tier, fp8), []
+    plan = plan or plan_for(tier, fp8)
     loaded = load(workshop, tier, dataset, protocol)
     of_base: dict[str, Any] = {} if fp8 is None else _into_fp8(tier, loaded, plan, fp8)
     if of_base:
         say(f"fp8, {fp8}: [SUM] states differ by {of_base['fp8_difference']:.2%} from the stored base's")
     for k in plan.ks:
         found = measure_method(tier, method_of(plan.n, k), loaded, plan)
-        rows += [{"device": workshop.device_name, **row, **of_base} for row in found]
         speeds = ", ".join(_shown(row["tokens_per_s"]) for row in found)
         say(f"k = {k}: {speeds} tokens/s, {_shown(found[-1]['targets_per_s'])} targets/s")
-    return rows
+        yield [{"device": workshop.device_name, **row, **of_base} for row in found]
 
 
-def write_timing(root: Path, tier: Tier, dataset: str, rows: list[dict[str, Any]]) -> Path:
-    """Write <root>/timing/<tier>-<dataset>-<device>[-fp8-<recipe>|-variants].json, over an earlier one."""
-    name, versions = f"{tier.name}-{dataset}-{device_slug(rows[0]['device'])}", environment()
-    recipe = rows[0].get("fp8")
-    if rows[0].get("variant") is not None:
+def timing_file(
+    root: Path, tier: Tier, dataset: str, device: str, fp8: str | None = None, variants: bool = False
+) -> GrowingMeasurement:
+    """<root>/timing/<tier>-<dataset>-<device>[-fp8-<recipe>|-variants].json, anew: no earlier row stays."""
+    name, versions = f"{tier.name}-{dataset}-{device_slug(device)}", dict[str, str | None]()
+    if variants:
         name += "-variants"
-    if recipe is not None:
-        name, versions = f"{name}-fp8-{recipe}", versions | {"torchao": importlib.metadata.version("torchao")}
-    return write_measurement(root, "timing", name, versions, rows)
+    if fp8 is not None:
+        name, versions = f"{name}-fp8-{fp8}", {"torchao": importlib.metadata.version("torchao")}
+    return GrowingMeasurement(root, "timing", name, lambda row, rows: False, versions)
 
 
 def shape_of(spec: BackboneSpec) -> BackboneSpec:

@@ -7,7 +7,7 @@ cost from what the training loop adds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -59,22 +59,20 @@ def measure_variants(
     protocol: str,
     say: Callable[[str], None],
     plan: Plan | None = None,
-) -> list[dict[str, Any]]:
-    """Rows of a timing file with a `variant`, `plan.repeats` for each, at k = 50 or the plan's largest below.
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a timing file, variant by variant, `plan.repeats` of each: k = 50, or the plan's largest below.
 
     The fixed-token window holds as many tokens as n interactions and a target have on average.
     """
     plan, loaded = plan or _plan_for(tier), load(workshop, tier, dataset, protocol)
     k = max(each for each in plan.ks if each <= 50)
-    rows: list[dict[str, Any]] = []
     methods = variants(plan.n, k, _window_tokens(loaded, plan.n))
     beside = {SLIDING: sliding_window(plan.n), AS_TRAINED: methods[OURS]}
     for title, method in (methods | beside).items():
         found = measure_method(tier, method, loaded, plan, as_trained=title == AS_TRAINED)
-        rows += [{"device": workshop.device_name, **row, "variant": title} for row in found]
         step = found[-1]["step_ms"]
         say(f"{title}: {step if isinstance(step, str) else f'{step:,.1f} ms'}")
-    return rows
+        yield [{"device": workshop.device_name, **row, "variant": title} for row in found]
 
 
 def _plan_for(tier: Tier) -> Plan:

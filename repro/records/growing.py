@@ -22,16 +22,22 @@ class GrowingMeasurement:
 
     Args:
         stays: whether an earlier file's row has the settings of what is measured now, given all its rows.
+        versions: of libraries that are not in every environment.
 
     Raises:
         RecordError: an earlier file is damaged.
     """
 
     def __init__(
-        self, root: Path, kind: Kind, name: str, stays: Callable[[Row, Sequence[Row]], bool]
+        self,
+        root: Path,
+        kind: Kind,
+        name: str,
+        stays: Callable[[Row, Sequence[Row]], bool],
+        versions: dict[str, str | None] | None = None,
     ) -> None:
         self._root, self._kind, self._name, self._stays = Path(root), kind, name, stays
-        self._environment = environment()
+        self._environment = environment() | (versions or {})
         self.path = self._root / kind / f"{name}.json"
         self._unfinished = self._root / UNFINISHED / kind / f"{name}.json"
         self.rows, all_stay = self._earlier(self.path)

@@ -14,7 +14,7 @@ from repro.backbones.loading import load_backbone, trainable_parameters
 from repro.backbones.spec import BackboneSpec
 from repro.costs import timing
 from repro.costs.fp8_base import RECIPES, base_into_fp8, check_fp8
-from repro.costs.timing import Plan, measure, write_timing
+from repro.costs.timing import Plan, measure, timing_file
 from repro.errors import ConfigError
 from repro.experiments.tiers import tier_named
 from repro.pipeline import Workshop
@@ -80,13 +80,16 @@ def test_rows_of_a_base_in_fp8_say_so(monkeypatch, tmp_path) -> None:
     tier = replace(tier, backbone=SPEC, training=replace(tier.training, precision="bf16"))
     plan, said = Plan(ks=(1, 4), n=4, length=256, steps=1, repeats=1, warm=1), []
     workshop = Workshop(device=torch.device("cpu"))
-    rows = measure(workshop, tier, "synthetic", "rella", said.append, plan, fp8="rowwise")
+    measured = measure(workshop, tier, "synthetic", "rella", said.append, plan, fp8="rowwise")
+    rows = [row for rows in measured for row in rows]
     assert [(row["k"], row["fp8"], row["mfu"]) for row in rows] == [
         (1, "rowwise", None),
         (4, "rowwise", None),
     ]
     assert all(0 < row["fp8_difference"] < 0.5 and row["tokens_per_s"] > 0 for row in rows)
     assert "differ by" in said[0]
-    path = write_timing(tmp_path, tier, "synthetic", rows)
+    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], fp8="rowwise")
+    file.put(rows)
+    path = file.finish()
     assert path.stem.endswith("-fp8-rowwise")
     assert read_measurement(path).environment["torchao"] is not None

@@ -13,7 +13,7 @@ from repro.backbones.spec import BackboneSpec
 from repro.costs import timing
 from repro.costs.counted_models import SumModelCounter
 from repro.costs.prompt_counts import sum_counts
-from repro.costs.timing import FullBatches, Plan, measure, method_of, shape_of, step_cost, write_timing
+from repro.costs.timing import FullBatches, Plan, measure, method_of, shape_of, step_cost, timing_file
 from repro.costs.timing_variants import AS_TRAINED, OURS, measure_variants, variants
 from repro.experiments.tiers import gpu_tier, paper_tier, tier_named
 from repro.methods.method import BatchSizes
@@ -37,7 +37,8 @@ def workshop(tmp_path_factory) -> Workshop:
 
 def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path) -> None:
     tier, said = tier_named("test"), []
-    rows = measure(workshop, tier, "synthetic", "rella", said.append, PLAN)
+    measured = list(measure(workshop, tier, "synthetic", "rella", said.append, PLAN))
+    rows = [row for rows in measured for row in rows]
     assert [(row["method"], row["k"], row["repeat"]) for row in rows] == [
         ("sw", 1, 0), ("sw", 1, 1), ("dti", 4, 0), ("dti", 4, 1),
     ]  # fmt: skip
@@ -48,14 +49,22 @@ def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path)
         assert row["batch"] <= targets_per_step + 1 <= row["k"] * row["batch"] + 2
         assert row["compile_s"] is None and row["mfu"] is None, "nothing compiled; no known peak"
     assert len(said) == 2
-    path = write_timing(tmp_path, tier, "synthetic", rows)
-    assert read_measurement(path).rows == rows
+    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"])
+    file.put(measured[0])
+    assert read_measurement(file.path).rows == measured[0], "there as soon as they are measured"
+    file.put(measured[1])
+    assert read_measurement(file.finish()).rows == rows
+    again = timing_file(tmp_path, tier, "synthetic", rows[0]["device"])
+    again.put(measured[0])
+    assert read_measurement(again.path).rows == rows, "a sweep that is cut off replaces nothing"
+    assert read_measurement(again.finish()).rows == measured[0]
 
 
 def test_variants_are_measured_beside_our_recipe_in_a_file_of_their_own(workshop, tmp_path) -> None:
     tier, said = tier_named("test"), []
     plan = replace(PLAN, steps=1, repeats=1)
-    rows = measure_variants(workshop, tier, "synthetic", "rella", said.append, plan)
+    measured = measure_variants(workshop, tier, "synthetic", "rella", said.append, plan)
+    rows = [row for rows in measured for row in rows]
     titles = [row["variant"] for row in rows]
     assert titles[0] == OURS and titles[-1] == AS_TRAINED and len(set(titles)) == len(titles) == len(said)
     assert [row["k"] for row in rows] == [4] * (len(rows) - 2) + [1, 4] and all(
@@ -65,7 +74,9 @@ def test_variants_are_measured_beside_our_recipe_in_a_file_of_their_own(workshop
     assert 0.5 * PLAN.length < full <= PLAN.length and trained != pytest.approx(full, rel=0.01)
     targets = rows[-1]["targets_per_s"] * rows[-1]["step_ms"] / 1e3
     assert targets == pytest.approx(tier.training.batch_targets, abs=4), "a training run's step"
-    path = write_timing(tmp_path, tier, "synthetic", rows)
+    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], variants=True)
+    file.put(rows)
+    path = file.finish()
     assert path.stem.endswith("-variants") and read_measurement(path).rows == rows
 
 
@@ -86,7 +97,7 @@ def test_out_of_memory_is_a_result(workshop, monkeypatch) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(SumModel, "forward", forward)
-    rows = measure(workshop, tier_named("test"), "synthetic", "rella", str, replace(PLAN, ks=(1,)))
+    (rows,) = measure(workshop, tier_named("test"), "synthetic", "rella", str, replace(PLAN, ks=(1,)))
     assert [row["tokens_per_s"] for row in rows] == ["out_of_memory"]
 
 
@@ -142,7 +153,7 @@ def test_mfu_is_the_closed_form_over_the_peak(workshop, monkeypatch) -> None:
     seen: list[float] = []
     monkeypatch.setattr(timing, "mfu", lambda flops, name, count: seen.append(flops) or 0.5)
     tier = tier_named("test")
-    (row,) = measure(workshop, tier, "synthetic", "rella", str, replace(PLAN, ks=(4,), repeats=1))
+    ((row,),) = measure(workshop, tier, "synthetic", "rella", str, replace(PLAN, ks=(4,), repeats=1))
     batches = full_batches(workshop, 4, PLAN.length)
     keys = (batches.epoch(0, 0) * 3)[PLAN.warm : PLAN.warm + PLAN.steps]
     backbone = timing.load_backbone(tier.backbone)
