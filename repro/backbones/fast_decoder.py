@@ -1,8 +1,9 @@
 """The decoder's forward pass on CUDA: whole layers compiled, attention in one kernel, fused projections.
 
 It computes what `decoder.Decoder` does with query blocks (tested against it). All layers but the last run
-over text and [SUM]s at once, in the kernel's order. In the last layer nothing but the [SUM]s is read: there,
-and wherever they read keys of their own, they have kernels of their own.
+over text and [SUM]s at once, in the kernel's order; un-rotated keys for the [SUM]s are part of the same
+operator. In the last layer nothing but the [SUM]s is read: there, and in every layer that resets what they
+read, they are an operator's only queries.
 
 A layer is compiled as two halves, each from a normed state to the next: attention with the norm behind it,
 and the MLP with the following layer's norm. So every residual sum is in one kernel with the norm that reads
@@ -26,6 +27,7 @@ from repro.backbones.attention import sum_attention
 from repro.backbones.interval_attention import interval_attention
 from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.lora_linear import linear, linears
+from repro.backbones.own_keys_attention import own_keys_attention
 from repro.backbones.plan import BatchPlan
 from repro.backbones.sum_intervals import sum_interval_attention
 
@@ -66,11 +68,14 @@ def _attended(
     sin: Tensor,
     tables: list[Tensor],
     num_prefix: int,
+    own_keys: list[Tensor] | None = None,
 ) -> Tensor:
     """Attention of one layer over all places, (N, H, D), of what its projections gave."""
     module = layer.self_attn
-    num_kv = module.k_proj.out_features // module.head_dim
-    return interval_attention(projected, cos, sin, tables, num_kv, num_prefix, float(module.scaling))[0]
+    settings = (module.k_proj.out_features // module.head_dim, num_prefix, float(module.scaling))
+    if own_keys is None:
+        return interval_attention(projected, cos, sin, tables, *settings)[0]
+    return own_keys_attention(projected, cos, sin, tables, own_keys, *settings)[0]
 
 
 class ResidualSum(torch.autograd.Function):
@@ -119,7 +124,7 @@ def attend(
     tables: list[Tensor],
     num_prefix: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Attention of one layer over all places; with it the [SUM]s' queries and the keys and values for them.
+    """For a reset: attention over all places, with it the [SUM]s' queries and the keys and values for them.
 
     Args:
         plain: keys that are not rotated.
@@ -149,10 +154,15 @@ def attention_half(
     sin: Tensor,
     tables: list[Tensor],
     num_prefix: int,
+    own_keys: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The first half of a layer over all places, from state and normed state to those between the halves."""
+    """The first half of a layer over all places, from state and normed state to those between the halves.
+
+    Args:
+        own_keys: `interval_tables.sum_tables`, if the [SUM]s are to read un-rotated keys.
+    """
     projected = query_key_value(layer.self_attn, normed)
-    return after_attention(layer, hidden, _attended(layer, projected, cos, sin, tables, num_prefix))
+    return after_attention(layer, hidden, _attended(layer, projected, cos, sin, tables, num_prefix, own_keys))
 
 
 def mlp_half(layer: Any, following: Any, hidden: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,11 +245,12 @@ class FastLayers:
         assert intervals is not None
         hidden = initial = cast_once(tokens_NE).index_select(0, intervals.order)
         mask = (intervals.tables, intervals.num_prefix)
+        own_keys = None if intervals.sums_inside else intervals.sum_tables
         layers: list[Any] = list(self.layers)
         normed = self.input_norm(layers[0], hidden)
         for layer, following in pairwise(layers):
-            if intervals.sums_inside:
-                hidden, normed = self.attention_half(layer, hidden, normed, cos, sin, *mask)
+            if not self.is_reset(layer, plan.fixes, False):
+                hidden, normed = self.attention_half(layer, hidden, normed, cos, sin, *mask, own_keys)
             else:
                 attended, *read = self.attend(layer, normed, cos, sin, intervals.sum_place, plain, *mask)
                 of_sums = self._sums(layer, read, hidden, initial, cos, sin, plan)

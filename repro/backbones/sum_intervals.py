@@ -1,8 +1,8 @@
 """The [SUM]s' attention as one operator of its own; kernels on CUDA.
 
-Used where [SUM]s are the only queries (the last layer) and where they read keys of their own (un-rotated, or
-reset in every layer). Gathering each block's keys instead would write more than the keys themselves, and its
-backward pass adds them up again.
+Used where [SUM]s are the only queries (the last layer) or read keys of their own (un-rotated, within
+`own_keys_attention`; or reset in every layer). Gathering each block's keys instead would write more than the
+keys themselves, and its backward pass adds them up again.
 
 Shapes: S [SUM]s, N places (`interval_tables`), H query heads, K key-value heads, D head size.
 """
@@ -26,16 +26,22 @@ def tiles(head_dim: int, group: int, reset: bool) -> tuple[int, int, int, int]:
     return max(16, 1 << (group - 1).bit_length()), 32 if reset else 64, 2 if head_dim <= 64 else 4, 2
 
 
-def _launch(
+def launch(
     query: Tensor,
     keys: list[Tensor],
     tables: list[Tensor],
     num_prefix: int,
     ratio: list[float],
     scale: float,
+    in_place: bool = False,
 ) -> dict[str, Any]:
-    """Arguments that all kernels share."""
-    (num_sums, num_heads, head_dim), (num_places, num_kv, _) = query.shape, keys[0].shape
+    """Arguments that all kernels share.
+
+    Args:
+        query, keys, tables, num_prefix, ratio, scale: as `sum_interval_attention` takes them.
+        in_place: rows of queries, outputs and their gradients are places: `query` is (N, H, D).
+    """
+    (_, num_heads, head_dim), (num_places, num_kv, _) = query.shape, keys[0].shape
     for tensor in (query, *keys):
         assert tensor.shape[1] == 1 or tensor.stride(1) == head_dim, "heads side by side"
         assert tensor.stride(2) == 1, "heads in one piece"
@@ -51,16 +57,23 @@ def _launch(
         **{f"{name}_ptr": tensor for name, tensor in sources.items()},
         **{f"{name}_stride": tensor.stride(0) for name, tensor in sources.items()},
         **{f"{name}_ptr": table for name, table in zip(names, tables[:11], strict=True)},
-        **{"num_sums": num_sums, "num_places": num_places, "num_heads": num_heads, "scale": scale * LOG2_E},
-        **{"a_min": a_min, "a_range": a_max - a_min, "middle": middle, "tau": tau},
-        **{"G": group, "D": head_dim, "P": num_prefix, "RESET": reset, "BM": rows, "BN": columns},
-        **{"num_warps": warps, "num_stages": stages},
+        **{"num_sums": len(tables[0]), "num_places": num_places, "num_heads": num_heads},
+        **{"scale": scale * LOG2_E, "a_min": a_min, "a_range": a_max - a_min, "middle": middle, "tau": tau},
+        **{"G": group, "D": head_dim, "P": num_prefix, "RESET": reset, "IN_PLACE": in_place},
+        **{"BM": rows, "BN": columns, "num_warps": warps, "num_stages": stages},
     }
 
 
-def _grid(shared: dict[str, Any]) -> tuple[int, int]:
-    """Programs of a pass by [SUM]s."""
+def sums_grid(shared: dict[str, Any]) -> tuple[int, int]:
+    """Programs of a pass by [SUM]s, of what `launch` gave."""
     return shared["num_heads"] // shared["G"], -(-shared["num_sums"] // (shared["BM"] // shared["G"]))
+
+
+def keys_grid(shared: dict[str, Any], readers: Tensor) -> tuple[int, int]:
+    """Programs of a pass by keys: tiles of places, then those of the instruction's copies."""
+    num_places, num_prefix, columns = (shared[name] for name in ("num_places", "P", "BN"))
+    programs = -(-num_places // columns) + (len(readers) - 1) * -(-num_prefix // columns)
+    return shared["num_heads"] // shared["G"], programs
 
 
 @torch.library.custom_op("repro::sum_interval_attention", mutates_args=())
@@ -89,8 +102,8 @@ def sum_interval_attention(
     from repro.backbones import sum_kernel
 
     out, lse = _outputs(query, keys)
-    shared = _launch(query, keys, tables, num_prefix, ratio, scale)
-    sum_kernel.forward[_grid(shared)](**shared, out_ptr=out, lse_ptr=lse)
+    shared = launch(query, keys, tables, num_prefix, ratio, scale)
+    sum_kernel.forward[sums_grid(shared)](**shared, out_ptr=out, lse_ptr=lse, places_lse_ptr=None)
     return out, lse
 
 
@@ -120,16 +133,14 @@ def sum_interval_attention_backward(
     from repro.backbones import sum_kernel
 
     grads, d_out, delta = _gradients(query, keys), d_out.contiguous(), torch.empty_like(lse)
-    num_places, num_kv, _ = keys[0].shape
-    shared = _launch(query, keys, tables, num_prefix, ratio, scale)
+    shared = launch(query, keys, tables, num_prefix, ratio, scale)
     shared |= {"d_out_ptr": d_out, "lse_ptr": lse, "delta_ptr": delta, "factor": scale}
-    sum_kernel.backward_sums[_grid(shared)](**shared, out_ptr=out, dq_ptr=grads[0])
+    into: dict[str, Any] = {"dq_ptr": grads[0], "grad_stride": grads[0].stride(0)}
+    into |= {"cos_ptr": None, "sin_ptr": None}
+    sum_kernel.backward_sums[sums_grid(shared)](**shared, **into, out_ptr=out)
     into = dict(zip(("dk_ptr", "dv_ptr", "dk0_ptr", "dv0_ptr"), [*grads[1:], *grads[1:]][:4], strict=True))
-    (first, stop, readers), columns = tables[11:], shared["BN"]
-    programs = -(-num_places // columns) + (len(readers) - 1) * -(-num_prefix // columns)
-    sum_kernel.backward_keys[(num_kv, programs)](
-        **shared, **into, first_ptr=first, stop_ptr=stop, readers_ptr=readers
-    )
+    into |= dict(zip(("first_ptr", "stop_ptr", "readers_ptr"), tables[11:], strict=True))
+    sum_kernel.backward_keys[keys_grid(shared, tables[-1])](**shared, **into, grad_stride=grads[1].stride(0))
     return grads
 
 

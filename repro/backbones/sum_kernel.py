@@ -11,7 +11,8 @@ for all of them, and a tile has few [SUM]s, so that it reads few keys that only 
 
 With a reset (RESET; `attention.ResetKeys`, mixing projected) a [SUM] reads (1 - alpha) k + alpha k0 instead
 of a key k, and values alike. alpha depends on how many interactions lie between the two.
-
+In place (IN_PLACE, `own_keys_attention`) a [SUM]'s query, output and their gradients stand at its own place
+among N, not among S, and gradients of keys and values are added to what is stored there.
 H query heads, K = H / G key-value heads, D head size. Imported on CUDA only.
 """
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from repro.backbones.interval_kernel import INSTRUCTION, LOG2_E, NEVER, _in
+from repro.backbones.interval_kernel import INSTRUCTION, LOG2_E, NEVER, _in, _store_turned_back
 
 # fmt: off
 
@@ -30,6 +31,15 @@ def _load(pointer, row, stride, head, inside, D: tl.constexpr):
     """(rows, D) of one head or of one per row; zeros outside."""
     where = (row * stride + head * D)[:, None] + tl.arange(0, D)[None, :]
     return tl.load(pointer + where, mask=inside[:, None], other=0.0)
+
+
+@triton.jit
+def _store(x, pointer, row, stride, head, inside, ADD: tl.constexpr, D: tl.constexpr):
+    """Store (rows, D) of one head or of one per row, or add them to what is stored."""
+    where = (row * stride + head * D)[:, None] + tl.arange(0, D)[None, :]
+    if ADD:
+        x += tl.load(pointer + where, mask=inside[:, None], other=0.0)
+    tl.store(pointer + where, x.to(pointer.dtype.element_ty), mask=inside[:, None])
 
 
 @triton.jit
@@ -118,19 +128,20 @@ def _scores(s, s0, since, span, own, slope, position, ordinal, key, seen_as, key
 
 
 @triton.jit
-def forward(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, out_ptr, lse_ptr, lo_ptr, hi_ptr, own_ptr, copy_ptr,
-            slope_ptr, position_ptr, ordinal_ptr, seen_as_ptr, key_position_ptr, key_ordinal_ptr, copies_ptr,
-            q_stride, k_stride, v_stride, k0_stride, v0_stride, num_sums, num_places, num_heads, scale,
-            a_min, a_range, middle, tau, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
-            RESET: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+def forward(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, out_ptr, lse_ptr, places_lse_ptr, lo_ptr, hi_ptr, own_ptr,
+            copy_ptr, slope_ptr, position_ptr, ordinal_ptr, seen_as_ptr, key_position_ptr, key_ordinal_ptr,
+            copies_ptr, q_stride, k_stride, v_stride, k0_stride, v0_stride, num_sums, num_places, num_heads,
+            scale, a_min, a_range, middle, tau, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
+            RESET: tl.constexpr, IN_PLACE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
     """One tile of [SUM]s: output (S, H, D) and log2 of the softmax's denominator (H, S)."""
     kv, tile = tl.program_id(0), tl.program_id(1)
     query, head, real = _rows(tile * (BM // G), num_sums, kv, G, BM)
     lo, length, own, copy, slope, position, ordinal = _sums_of(
         query, real, lo_ptr, hi_ptr, own_ptr, copy_ptr, slope_ptr, position_ptr, ordinal_ptr, P, RESET)
+    row = own if IN_PLACE else query
     first_copy, over_copies, begin, turns = _run_of(
         tile, num_sums, lo_ptr, hi_ptr, own_ptr, copy_ptr, P, BM // G, BN)
-    q = _load(q_ptr, query, q_stride, head, real, D)
+    q = _load(q_ptr, row, q_stride, head, real, D)
     acc = tl.zeros([BM, D], tl.float32)
     peak, total = tl.full([BM], NEVER, tl.float32), tl.zeros([BM], tl.float32)
     for turn in range(turns):
@@ -158,28 +169,30 @@ def forward(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, out_ptr, lse_ptr, lo_ptr, hi_pt
             p *= 1.0 - alpha
         acc = tl.dot(p.to(v.dtype), v, acc, input_precision="ieee")
         peak = higher
-    where = out_ptr + ((query * num_heads + head) * D)[:, None] + tl.arange(0, D)[None, :]
-    tl.store(where, (acc / total[:, None]).to(out_ptr.dtype.element_ty), mask=real[:, None])
+    _store(acc / total[:, None], out_ptr, row, num_heads * D, head, real, False, D)
     tl.store(lse_ptr + head * num_sums + query, peak + tl.log2(total), mask=real)
+    if IN_PLACE:  # to the backward pass over all places every weight of these rows is zero
+        tl.store(places_lse_ptr + head * num_places + own, -NEVER, mask=real)
 
 
 @triton.jit
-def backward_sums(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr, dq_ptr,
-                  lo_ptr, hi_ptr, own_ptr, copy_ptr, slope_ptr, position_ptr, ordinal_ptr, seen_as_ptr,
-                  key_position_ptr, key_ordinal_ptr, copies_ptr, q_stride, k_stride, v_stride, k0_stride,
-                  v0_stride, num_sums, num_places, num_heads, scale, factor, a_min, a_range, middle, tau,
-                  G: tl.constexpr, D: tl.constexpr, P: tl.constexpr, RESET: tl.constexpr, BM: tl.constexpr,
-                  BN: tl.constexpr):
+def backward_sums(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, out_ptr, d_out_ptr, lse_ptr, delta_ptr, dq_ptr, lo_ptr,
+                  hi_ptr, own_ptr, copy_ptr, slope_ptr, position_ptr, ordinal_ptr, seen_as_ptr,
+                  key_position_ptr, key_ordinal_ptr, copies_ptr, cos_ptr, sin_ptr, q_stride, k_stride,
+                  v_stride, k0_stride, v0_stride, grad_stride, num_sums, num_places, num_heads, scale, factor,
+                  a_min, a_range, middle, tau, G: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
+                  RESET: tl.constexpr, IN_PLACE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
     """Gradient of one tile of [SUM]s' queries; delta (H, S), sums of out * d_out, for the keys' pass."""
     kv, tile = tl.program_id(0), tl.program_id(1)
     query, head, real = _rows(tile * (BM // G), num_sums, kv, G, BM)
     lo, length, own, copy, slope, position, ordinal = _sums_of(
         query, real, lo_ptr, hi_ptr, own_ptr, copy_ptr, slope_ptr, position_ptr, ordinal_ptr, P, RESET)
+    row = own if IN_PLACE else query
     first_copy, over_copies, begin, turns = _run_of(
         tile, num_sums, lo_ptr, hi_ptr, own_ptr, copy_ptr, P, BM // G, BN)
-    q = _load(q_ptr, query, q_stride, head, real, D)
-    d_out = _load(d_out_ptr, query, num_heads * D, head, real, D)
-    out = _load(out_ptr, query, num_heads * D, head, real, D)
+    q = _load(q_ptr, row, q_stride, head, real, D)
+    d_out = _load(d_out_ptr, row, num_heads * D, head, real, D)
+    out = _load(out_ptr, row, num_heads * D, head, real, D)
     delta = tl.sum(out.to(tl.float32) * d_out.to(tl.float32), 1)
     tl.store(delta_ptr + head * num_sums + query, delta, mask=real)
     lse = tl.load(lse_ptr + head * num_sums + query, mask=real, other=0.0)
@@ -206,22 +219,20 @@ def backward_sums(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, out_ptr, d_out_ptr, lse_p
             dq = tl.dot((d_s * alpha).to(k0.dtype), k0, dq, input_precision="ieee")
             d_s *= 1.0 - alpha
         dq = tl.dot(d_s.to(k.dtype), k, dq, input_precision="ieee")
-    where = dq_ptr + ((query * num_heads + head) * D)[:, None] + tl.arange(0, D)[None, :]
-    tl.store(where, (dq * factor).to(dq_ptr.dtype.element_ty), mask=real[:, None])
+    if IN_PLACE:
+        _store_turned_back(dq * factor, dq_ptr, row, grad_stride, head[:, None], real, cos_ptr, sin_ptr, D)
+    else:
+        _store(dq * factor, dq_ptr, row, grad_stride, head, real, False, D)
 
 
 @triton.jit
-def _store(grad, pointer, where, stored):
-    tl.store(pointer + where, grad.to(pointer.dtype.element_ty), mask=stored[:, None])
-
-
-@triton.jit
-def backward_keys(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr,
-                  dk0_ptr, dv0_ptr, lo_ptr, hi_ptr, own_ptr, copy_ptr, slope_ptr, position_ptr, ordinal_ptr,
+def backward_keys(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, d_out_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, dk0_ptr,
+                  dv0_ptr, lo_ptr, hi_ptr, own_ptr, copy_ptr, slope_ptr, position_ptr, ordinal_ptr,
                   seen_as_ptr, key_position_ptr, key_ordinal_ptr, copies_ptr, first_ptr, stop_ptr,
-                  readers_ptr, q_stride, k_stride, v_stride, k0_stride, v0_stride, num_sums, num_places,
-                  num_heads, scale, factor, a_min, a_range, middle, tau, G: tl.constexpr, D: tl.constexpr,
-                  P: tl.constexpr, RESET: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+                  readers_ptr, q_stride, k_stride, v_stride, k0_stride, v0_stride, grad_stride, num_sums,
+                  num_places, num_heads, scale, factor, a_min, a_range, middle, tau, G: tl.constexpr,
+                  D: tl.constexpr, P: tl.constexpr, RESET: tl.constexpr, IN_PLACE: tl.constexpr,
+                  BM: tl.constexpr, BN: tl.constexpr):
     """Gradients (N, K, D) of one tile of keys and values: sums over the G query heads that read them.
 
     Programs behind those of all tiles of places are of the instruction's copies, whose keys the others leave.
@@ -256,11 +267,12 @@ def backward_keys(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, d_out_ptr, lse_ptr, delta
         query, head, inside = _rows(first, stop, kv, G, BM)
         since, span, own, copy, slope, position, ordinal = _sums_of(
             query, inside, lo_ptr, hi_ptr, own_ptr, copy_ptr, slope_ptr, position_ptr, ordinal_ptr, P, RESET)
+        row = own if IN_PLACE else query
         if P > 0:
             since, span = tl.where(of_copy, copy, since), tl.where(of_copy, 1, span)
             own = tl.where(of_copy, -1, own)
-        q = _load(q_ptr, query, q_stride, head, inside, D)
-        d_out = _load(d_out_ptr, query, num_heads * D, head, inside, D)
+        q = _load(q_ptr, row, q_stride, head, inside, D)
+        d_out = _load(d_out_ptr, row, num_heads * D, head, inside, D)
         lse = tl.load(lse_ptr + head * num_sums + query, mask=inside, other=0.0)
         delta = tl.load(delta_ptr + head * num_sums + query, mask=inside, other=0.0)
         s = tl.dot(k, tl.trans(q), input_precision="ieee") * scale
@@ -281,9 +293,8 @@ def backward_keys(q_ptr, k_ptr, v_ptr, k0_ptr, v0_ptr, d_out_ptr, lse_ptr, delta
             d_s *= 1.0 - alpha
         dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision="ieee")
         dk = tl.dot(d_s.to(q.dtype), q, dk, input_precision="ieee")
-    where = ((key * (num_heads // G) + kv) * D)[:, None] + tl.arange(0, D)[None, :]
-    _store(dk * factor, dk_ptr, where, stored)
-    _store(dv, dv_ptr, where, stored)
+    _store(dk * factor, dk_ptr, key, grad_stride, kv, stored, IN_PLACE, D)
+    _store(dv, dv_ptr, key, grad_stride, kv, stored, IN_PLACE, D)
     if RESET:
-        _store(dk0 * factor, dk0_ptr, where, stored)
-        _store(dv0, dv0_ptr, where, stored)
+        _store(dk0 * factor, dk0_ptr, key, grad_stride, kv, stored, IN_PLACE, D)
+        _store(dv0, dv0_ptr, key, grad_stride, kv, stored, IN_PLACE, D)

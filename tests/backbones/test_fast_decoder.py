@@ -107,7 +107,9 @@ def test_sums_are_inside_of_the_kernel_wherever_they_can_be(fixes, layout, insid
 def test_fixes_layouts_and_instructions_equal_query_blocks(name, instruction, layout, k, lengths) -> None:
     prompt = PromptSettings(n=N, k=k, sum_layout=layout, instruction=instruction)
     slow, fast, _ = both("llama", prompt, FIXES[name], tuple(lengths))
-    assert_same(fast, slow)
+    for ours, reference in zip(fast, slow, strict=True):  # the reference rounds by up to 1.5e-5 of it
+        scale = max(1.0, float(reference.detach().abs().max()))
+        torch.testing.assert_close(ours, reference, atol=3e-5 * scale, rtol=0)
 
 
 @pytest.mark.parametrize("name", FIXES)
@@ -135,9 +137,10 @@ def test_sliding_window_and_streaming_rows_of_a_token_window() -> None:
         assert_same(fast, slow)
 
 
-def test_a_layer_is_two_graphs_for_all_layers_and_batches_of_a_length() -> None:
+@pytest.mark.parametrize("name", ["reset and alibi, rotated keys", "alibi, plain keys"])
+def test_a_layer_is_two_graphs_for_all_layers_and_batches_of_a_length(name) -> None:
     """What the compiler sees: its two halves."""
-    settings, fixes = PromptSettings(n=N, k=4), FIXES["reset and alibi, rotated keys"]
+    settings, fixes = PromptSettings(n=N, k=4), FIXES[name]
     backbone, graphs = backbone_of("llama"), []
 
     def count(graph, inputs):

@@ -27,7 +27,7 @@ from repro.prompts.packing import pad_batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 LENGTH = 256  # one padded length for what is compiled
-FEW = ("none", "reset last, projected")  # of the fixes, for models with key norms or adapters
+FEW = ("none", "alibi, plain keys", "reset last, projected")  # for key norms and adapters
 
 
 @functools.cache

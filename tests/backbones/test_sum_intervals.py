@@ -19,8 +19,8 @@ from repro.backbones.visibility import query_blocks
 from repro.prompts.packing import PackedBatch, pad_batch
 
 LAYOUTS = ("deferred", "inline-positions", "inline-visible")
-NAMES = ("lo", "hi", "own", "copy", "slope", "position", "ordinal", "seen_as", "key_position", "key_ordinal")
-NAMES = (*NAMES, "copies", "first", "stop", "readers")
+OF_SUMS = ("lo", "hi", "own", "copy", "slope", "position", "ordinal")
+NAMES = (*OF_SUMS, "seen_as", "key_position", "key_ordinal", "copies", "first", "stop", "readers")
 SLOPE, RATIO = 0.05, [0.1, 0.7, 2.0, 0.5]  # a_min, a_max, half of n = 4, tau
 ON_DEVICE = [
     "cpu",
