@@ -196,7 +196,7 @@ def timing(
     ] = None,
     variants: Annotated[
         bool,
-        typer.Option("--variants", help="DTI at k = 50 alone, in every layout, window and fix beside ours."),
+        typer.Option("--variants", help="DTI at k = 50 in every layout, window and fix, beside ours and SW."),
     ] = False,
     publish: PublishOption = False,
 ) -> None:

@@ -71,7 +71,8 @@ class DriftingItems:
     """The items of a data set in all their versions, and which of them a table serves when.
 
     Args:
-        items: as the data set has them; these texts are the last versions.
+        items: as the data set has them; these texts are the last versions of `revealed`, the first ones of
+            `revised`.
         num_rows: N.
         drift: settings.
 

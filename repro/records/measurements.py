@@ -50,7 +50,7 @@ class TimingRow(Section):
     cuda_graph: bool | None = None  # steps replayed as CUDA graphs; null in rows older than these
     fp8: Literal["tensorwise", "rowwise"] | None = None  # scales of the frozen base's products; null: no fp8
     fp8_difference: NonNegative | None = None  # of [SUM] states, as a share of those of the stored base
-    variant: str | None = None  # of DTI, by its title; null: a row of the sweep over k
+    variant: str | None = None  # by its title; null: a row of the sweep over k
 
 
 class PromptDetail(Section):

@@ -45,20 +45,23 @@ def state(inputs: Inputs) -> str:
 
 def _method() -> str:
     return (
-        "A sample is the text of a user's behaviours, in three sequences, and of the candidate item: random "
-        "tokens, so that nothing but length changes. LLM-CTR reads all of it as one text through all layers; "
-        "BAHE reads a vector per behaviour from its table, each sequence alone, through the upper layers. "
-        "Both are the models and batches of the quality runs, with random weights, LoRA on every projection "
-        "of the layers they run, and AdamW. A step is forward pass, backward pass, clipping and optimiser at "
-        "the cosine's rate. Batches are laid out, and behaviours looked up in the table, as in training: on "
-        "CUDA by a thread that works ahead, and waiting for it counts. Precision, kernels, compilation and "
-        "CUDA graphs are the same on both sides.\n\n"
-        "The frozen layers and the token embeddings are not on the device while BAHE trains; building its "
-        "table is timed apart. Peak memory is the most that PyTorch had allocated during a step that is not "
-        "captured, with weights, adapters, gradients, optimiser and the batch; on a CPU it is added up from "
-        "PyTorch's record of allocations. Held memory is what the allocator kept from the device after the "
-        "repetitions: a graph keeps its private pool, gaps included, for as long as it lives. Ratios are "
-        f"LLM-CTR's mean over BAHE's. {OOM}: out of memory."
+        "A sample is the text of a user's behaviours, in three sequences, and of the candidate item: "
+        "random tokens, so that nothing but length changes. LLM-CTR reads all of it as one text through "
+        "all layers; BAHE reads a vector per behaviour from its table, each sequence alone, through the "
+        "upper layers. Both are the models and batches of the quality runs, with random weights, LoRA on "
+        "every projection of the layers they run, and AdamW. A step is forward pass, backward pass, "
+        "clipping and optimiser at the cosine's rate. Batches are laid out, and behaviours looked up in "
+        "the table, as in training: on CUDA by a thread that works ahead, and waiting for it counts. "
+        "Precision, compilation, CUDA graphs and all kernels but attention's are the same on both sides; "
+        "compiled, LLM-CTR's texts, all of one length, take PyTorch's flash attention, the faster one for "
+        "them, and BAHE's sequences the interval kernel. A step is one pass over all samples on both "
+        "sides, without micro-batches and without activation checkpointing: with them LLM-CTR would need "
+        "less memory and more time.\n\nThe frozen layers and the token embeddings are not on the device "
+        "while BAHE trains; building its table is timed apart. Peak memory is the most that PyTorch had "
+        "allocated during a step that is not captured, with weights, adapters, gradients, optimiser and "
+        "the batch; on a CPU it is added up from PyTorch's record of allocations. Held memory is what the "
+        "allocator kept from the device after the repetitions: a graph keeps its private pool, gaps "
+        f"included, for as long as it lives. Ratios are LLM-CTR's mean over BAHE's. {OOM}: out of memory."
     )
 
 
@@ -89,7 +92,7 @@ def _claim(inputs: Inputs, sweeps: list[Sweep]) -> str:
             if tokens in sweep.lengths:
                 time, memory = (sweep.ratio(key, tokens) for key in ("step_ms", "peak_gib"))
                 reached = _reached(time, claims.time), _reached(memory, claims.memory)
-                shown = (_ratio(sweep, key, tokens) for key in ("step_ms", "peak_gib"))
+                shown = (ratio_text(sweep, key, tokens) for key in ("step_ms", "peak_gib"))
                 lines.append((sweep.title, count(tokens), *shown, *reached))
     lengths = listed([count(tokens) for tokens in claims.text_tokens])
     said = (
@@ -110,7 +113,7 @@ def _reached(value: float | None, claimed: float) -> str:
     return ABSENT if value is None else "yes" if value >= claimed else "no"
 
 
-def _ratio(sweep: Sweep, key: str, tokens: int, size: int | None = None) -> str:
+def ratio_text(sweep: Sweep, key: str, tokens: int, size: int | None = None) -> str:
     """The ratio, or why there is none."""
     for method in (LLM_CTR, BAHE):
         if sweep.cell(method, tokens, size).out_of_memory:
@@ -134,10 +137,10 @@ def _main(sweep: Sweep) -> str:
                 count(ours.rows[0]["behaviours"]) if ours.rows else ABSENT,
                 _spread(partner, "step_ms"),
                 _spread(ours, "step_ms"),
-                _ratio(sweep, "step_ms", tokens),
+                ratio_text(sweep, "step_ms", tokens),
                 _number(partner, "peak_gib"),
                 _number(ours, "peak_gib"),
-                _ratio(sweep, "peak_gib", tokens),
+                ratio_text(sweep, "peak_gib", tokens),
                 giga(partner.mean(flops)),
                 giga(ours.mean(flops)),
                 ratio(sweep.ratio(flops, tokens)),
@@ -225,7 +228,9 @@ def _sizes(sweep: Sweep) -> str:
     for tokens in sweep.lengths:
         measured = [bool(sweep.cell(BAHE, tokens, size).rows) for size in sizes]
         if sum(measured) > 1:
-            cells = [_ratio(sweep, key, tokens, size) for key in ("step_ms", "peak_gib") for size in sizes]
+            cells = [
+                ratio_text(sweep, key, tokens, size) for key in ("step_ms", "peak_gib") for size in sizes
+            ]
             lines.append((count(tokens), *cells))
     text = (
         "BAHE reads one vector for each behaviour: at the same text length, shorter behaviours are more "

@@ -5,8 +5,10 @@ from __future__ import annotations
 from repro.experiments.bahe_variants import CUTS
 from repro.methods.bahe.settings import BAHE
 from repro.reporting import leakage, stale_tables, table_growth
+from repro.reporting.bahe_efficiency import ratio_text
 from repro.reporting.bahe_sweeps import efficiency_sweeps
 from repro.reporting.bahe_variants import (
+    PAIRED,
     TABLE_COST,
     Group,
     full_method,
@@ -18,7 +20,7 @@ from repro.reporting.bahe_variants import (
     variant_table,
 )
 from repro.reporting.cells import NOT_RUN, Cell
-from repro.reporting.formatting import ABSENT, count, listed, page, plural, ratio, table
+from repro.reporting.formatting import ABSENT, count, listed, page, plural, table
 from repro.reporting.inputs import ORIGINS, Inputs
 from repro.reporting.provenance import provenance
 
@@ -76,7 +78,7 @@ def cut_groups(inputs: Inputs) -> list[Group]:
 def _lengths(inputs: Inputs) -> list[str]:
     headers = ("model and device", "text tokens", "time, LLM-CTR / BAHE", "memory, LLM-CTR / BAHE")
     lines = [
-        (sweep.title, count(tokens), *(ratio(sweep.ratio(key, tokens)) for key in ("step_ms", "peak_gib")))
+        (sweep.title, count(tokens), *(ratio_text(sweep, key, tokens) for key in ("step_ms", "peak_gib")))
         for sweep in efficiency_sweeps(inputs)
         for tokens in sweep.lengths
         if tokens > PAPER_LENGTH
@@ -92,7 +94,8 @@ def _cuts(groups: list[Group]) -> list[str]:
         "The share of the layers that encode a behaviour alone, are frozen and cached; the others read "
         "across behaviours and are trained with adapters. A share of L layers is m = round(share × L) of "
         "them. Compared with half of the layers. "
-        f"*Table build*: {TABLE_COST}."
+        "All cuts have the learning rate that was chosen for half of the layers. "
+        f"{PAIRED} *Table build*: {TABLE_COST}."
     )
     if not groups:
         return [text, not_run(list(CUT_TITLES.values()))]

@@ -87,7 +87,11 @@ def _legend() -> str:
         "seeds together.",
         "Tokens or vectors per target": "what the layers of a training step read, per training target, "
         "padding left out: tokens for SW, DTI and LLM-CTR, behaviour vectors for BAHE and DTI over BAHE.",
-        "Table": f"{TABLE_COST}. Total: training and the table, as if this run alone had to pay for it.",
+        "Table": f"{TABLE_COST}. Total: training and the table, as if this run alone had to pay for it; "
+        "compilation and evaluation are left out and stand under *Runs*.",
+        "Epochs": "as trained; whether more of them would change the order of the rows is not measured here.",
+        "Peak memory": "with weights, optimiser and a micro-batch; on a GPU, LLM-CTR's hold three quarters "
+        "of the places of the others'.",
         "LLM-CTR / row": "total of LLM-CTR over that of the row; only where device, precision, compile state "
         "and batch sizes are the same on both sides.",
         "Floor": LEGEND + " See [baselines](baselines.md).",
@@ -106,6 +110,7 @@ def _blocks(group: Group, rows: Sequence[Row], floor: Sequence[Cell]) -> list[st
         _told_apart(compared),
         "**Cost of training:**",
         _costs(rows),
+        *_versions(rows),
         "**Above the floor:**",
         floor_section(trained, floor),
         "<details><summary>Runs</summary>",
@@ -223,6 +228,19 @@ def _costs(rows: Sequence[Row]) -> str:
         )
     headers = ["row", "tokens or vectors per target", "epochs", "training", "table", "total"]
     return table([*headers, "LLM-CTR / row", "peak memory"], lines)
+
+
+def _versions(rows: Sequence[Row]) -> list[str]:
+    """Which rows were trained by which code, where it is not the same for all."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for commit in sorted({run.record["git"]["sha"] or "no git" for run in row.cell.ok}):
+            if row.slot[0] != FLOOR:
+                found.setdefault(commit[:10], []).append(row.label)
+    if len(found) < 2:
+        return []
+    said = "; ".join(f"`{commit}`: {listed(labels)}" for commit, labels in found.items())
+    return [f"Times are of several versions of the code, by commit: {said}."]
 
 
 def _build_s(cell: Cell) -> float | None:

@@ -40,6 +40,7 @@ TABLE_COST = (  # of `table_build_s`, for the legend of every page that shows it
     f"behaviour of the fillings made on it, whichever run made them; {ABSENT} without a table or where no "
     "such filling is known"
 )
+PAIRED = "Differences are over the seeds that both rows have, which may be fewer than a mean is over."
 HEADERS = (
     "row", "seeds", "AUC", INTERVAL, "AUC − BAHE's", INTERVAL, "p (Holm)", "training time",
     "of BAHE's", "step, ms", "table build", "peak memory",
@@ -149,14 +150,24 @@ def step_ms(cell: Cell) -> float:
 
 
 def comparisons(group: Group, reference: str) -> dict[str, tuple[Interval, float]]:
-    """By variant: AUC minus the reference's, and its Holm-adjusted p-value over the group's variants."""
+    """By variant: AUC minus the reference's, and its Holm-adjusted p-value over the group's variants.
+
+    Over the seeds that both have, if there are any: both sides then differ in nothing else.
+    """
     base = group.cells.get(reference)
     if base is None or not base.ok:
         return {}
     others = {name: cell for name, cell in group.cells.items() if name != reference and cell.ok}
-    found = {name: difference(cell.ok, base.ok) for name, cell in others.items()}
+    found = {name: difference(*_of_same_seeds(cell.ok, base.ok)) for name, cell in others.items()}
     adjusted = holm([each.p_value for each in found.values()])
     return {name: (each, p) for (name, each), p in zip(found.items(), adjusted, strict=True)}
+
+
+def _of_same_seeds(runs: Sequence[Run], others: Sequence[Run]) -> tuple[Sequence[Run], Sequence[Run]]:
+    seeds, other_seeds = ({run.record["config"]["seed"] for run in each} for each in (runs, others))
+    shared = seeds & other_seeds or seeds | other_seeds
+    chosen = ([run for run in each if run.record["config"]["seed"] in shared] for each in (runs, others))
+    return next(chosen), next(chosen)
 
 
 def variant_table(group: Group, titles: Mapping[str, str], reference: str) -> str:
@@ -207,13 +218,14 @@ def told_apart(group: Group, titles: Mapping[str, str], reference: str) -> str:
     few = min(each.num_seeds for each, _ in compared.values()) < MIN_SEEDS
     text = (
         f"A difference below {score(max(limits))} AUC is likely to stay unseen in at least one row "
-        f"({plural(users, 'test user')}, two-sided {ALPHA_TEXT}, power {POWER_TEXT}). Told apart from "
-        f"*{titles[reference]}*, after Holm: {'; '.join(apart) or 'none'}."
+        f"({plural(users, 'test user')}, two-sided {ALPHA_TEXT}, power {POWER_TEXT}). "
+        f"{'Of these runs, told' if few else 'Told'} apart from *{titles[reference]}*, after Holm: "
+        f"{'; '.join(apart) or 'none'}."
     )
     if few:
         text += (
-            f" With fewer than {MIN_SEEDS} seeds on a side this describes these runs, not the methods: what "
-            "another course of training would change comes on top."
+            f" With fewer than {MIN_SEEDS} seeds in common that says nothing of the methods: what another "
+            "course of training would change comes on top."
         )
     return text
 

@@ -21,6 +21,7 @@ from repro.reporting import (
     timing,
 )
 from repro.reporting.formatting import table
+from repro.reporting.headlines import headlines
 from repro.reporting.inputs import Inputs
 
 INDEX = "README.md"
@@ -67,14 +68,17 @@ PAGES: dict[str, Page] = {
 
 
 def render_index(inputs: Inputs) -> dict[str, bytes]:
-    """reports/README.md: every page in a line, with what it has records of."""
+    """reports/README.md: the main results, and every page in a line, with what it has records of."""
     lines = [
         (f"[{name}]({name}.md)", each.title, f"`nox -s {name}`", each.state(inputs))
         for name, each in PAGES.items()
     ]
+    found = "\n".join(f"- {sentence}" for sentence in headlines(inputs))
+    results = f"## Main results\n\nOf committed records; what they rest on is on the pages.\n\n{found}\n\n"
     text = (
         "# Reports\n\nReproduce: `nox -s report`\n\nRendered from the records in `results/` (and your own in "
         "`runs/`); `nox -s report -- --check` fails if a page here is not what they give. Published values "
         "are in [reference](reference/README.md).\n\n"
     )
+    text += f"{results if found else ''}## Pages\n\n"
     return {INDEX: (text + table(("page", "what it shows", "command", "records of"), lines) + "\n").encode()}

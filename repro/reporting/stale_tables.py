@@ -7,6 +7,7 @@ from repro.evaluation.intervals import Interval
 from repro.experiments.bahe_variants import NO_DRIFT, STALE, stale_name
 from repro.reporting.bahe_variants import (
     INTERVAL,
+    PAIRED,
     Group,
     comparisons,
     floor_line,
@@ -28,9 +29,11 @@ LEGEND = (
     'says the same behind the words "revision 2: "; *revealed*: an item begins as "untitled", every change '
     "makes more of its words known, the last one all. A target reads its history and its candidate as the "
     "table has them at its own row: in the versions of the last refresh. A step is as many interactions as "
-    "an optimiser step has targets. A refresh encodes the texts that the table lacks, so what came and went "
-    "between two refreshes costs nothing. The first row has the last texts from the start. Differences are "
-    "to the table of the same kind that is refreshed in every step: what an older table loses."
+    "an optimiser step has targets. A refresh encodes the texts that the table lacks, so what came and "
+    "went between two refreshes costs nothing. The first row reads the data's own texts all the time: the "
+    "last ones of *revealed*, the first ones of *revised*, so *revised, never refreshed* is that row once "
+    "more, seed by seed. Differences are to the table of the same kind that is refreshed in every step: "
+    f"what an older table loses; Holm adjusts within a kind. {PAIRED}"
 )
 HEADERS = (
     "row", "seeds", "AUC", "AUC − refreshed every step", INTERVAL, "p (Holm)",

@@ -18,10 +18,11 @@ def variant_blocks(inputs: Inputs) -> list[str]:
     for title, _, rows in _files(inputs):
         blocks += [
             f"## Variants of DTI, {title}",
-            f"k = {rows[0]['k']}. Each row changes one thing of the first, our recipe. *Extra time* is of a "
-            "target, over the first row's. The sliding window is there for the ratio. The last row takes "
-            "steps of a training run, with a set number of targets, where the others fill the same length: "
-            "a training run's tokens/s compare with it.",
+            f"k = {rows[0]['k']}, but for the sliding window, which is there for the ratio. Each row "
+            "changes what it names of the first, our recipe, and nothing else; the paper's recipe is "
+            "several changes together. *Extra time* is of a target, over the first row's. *Steps of a "
+            "training run* have a set number of targets, where the others fill the same length: a training "
+            "run's tokens/s compare with them.",
             _table(rows),
         ]
     return blocks

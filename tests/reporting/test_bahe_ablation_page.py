@@ -66,6 +66,17 @@ def test_equal_scores_are_not_told_apart(world) -> None:
     assert "after Holm: none" in text and "fewer than" not in text
 
 
+def test_a_row_of_one_seed_is_compared_with_that_seed_alone(world) -> None:
+    """Else a row with the same scores would differ by what the other seeds add to the mean."""
+    for seed, signal in enumerate((0.6, 0.2, 0.2)):
+        world.add(signal, **config_of(full(), recipe="tuned"), seed=seed)
+    world.add(0.6, **config_of(replace(full(), cached=False)))
+    text = text_of(world)
+    full_auc, cells = cells_of(text, "BAHE ")[2], cells_of(text, TITLES["no-cache"])
+    assert cells[1] == "1" and cells[4] == "+0.0000" and cells[2].split()[0] != full_auc.split()[0]
+    assert "Of these runs, told apart" in text and "after Holm: none" in text and "fewer than 3 seeds" in text
+
+
 def test_a_clearly_worse_row_is_told_apart(world) -> None:
     for seed in range(3):
         world.add(1.0, **config_of(full(), recipe="tuned"), seed=seed)

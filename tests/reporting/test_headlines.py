@@ -1,0 +1,61 @@
+"""The index's main results: one sentence for each kind of committed record, none of a user's own."""
+
+from __future__ import annotations
+
+from bahe_report_cases import config_of, full, inputs_of
+from test_bahe_efficiency_page import row as efficiency_row
+from test_table3 import FIXED, times
+from test_timing_page import VERSIONS
+from test_timing_page import row as timing_row
+
+from repro.methods.bahe.settings import llm_ctr
+from repro.records.measurements import write_measurement
+from repro.reporting.headlines import headlines
+from repro.reporting.pages import render_index
+
+
+def add_all(world, own: bool = False) -> None:
+    root = world.runs if own else world.results
+    rows = [timing_row("sw", 1, 0, 100.0), timing_row("dti", 50, 0, 1440.0)]
+    write_measurement(root, "timing", "gpu-ml-100k-a-device", VERSIONS, rows)
+    lengths = ((1024, 60.0, 12.0), (2048, 90.0, 16.0))
+    rows = [efficiency_row("llm_ctr", tokens, step, gib) for tokens, step, gib in lengths]
+    rows += [efficiency_row("bahe", tokens, 5.0, 2.0) for tokens, _, _ in lengths]
+    write_measurement(root, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
+    world.add(own=own, recipe="control", record=times(90.0, 150.0))
+    world.add(own=own, recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 16.0))
+    for method, seconds, build in ((full(), 8.0, 2.0), (llm_ctr(10), 50.0, None)):
+        record = {"time.train_s": seconds, "time.table_build_s": build}
+        world.add(
+            own=own, record=record, **config_of(method, recipe="tuned", backbone_settings__lora_rank=64)
+        )
+
+
+def test_a_sentence_for_each_kind_of_record(world) -> None:
+    add_all(world)
+    speed, convergence, efficiency, quality = headlines(inputs_of(world))
+    assert "14.40 × as fast" in speed and "15.00 ×" in speed and "(timing.md)" in speed
+    assert "10.00 × with AUC" in convergence and "the paper's recipe" in convergence
+    assert "our recipe" not in convergence, "which nobody ran"
+    assert "12.00 × less time and 6.00 × less memory at 1,024 tokens" in efficiency
+    assert "18.00 × less time and 8.00 × less memory at 2,048 tokens" in efficiency
+    assert "(1 seed and 1), in 5.00 × less training time, its table included" in quality
+    index = render_index(inputs_of(world))["README.md"].decode()
+    assert index.index("## Main results") < index.index(f"- {speed}\n") < index.index("## Pages")
+
+
+def test_own_records_are_no_main_results(world) -> None:
+    add_all(world, own=True)
+    assert headlines(inputs_of(world)) == []
+    assert "Main results" not in render_index(inputs_of(world))["README.md"].decode()
+
+
+def test_half_a_comparison_is_none(world) -> None:
+    write_measurement(
+        world.results, "timing", "gpu-ml-100k-a-device", VERSIONS, [timing_row("dti", 50, 0, 9.0)]
+    )
+    rows = [efficiency_row("llm_ctr", 1024, 60.0, 12.0), efficiency_row("bahe", 1024, 5.0, 2.0)]
+    write_measurement(world.results, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
+    world.add(recipe="control", record=times(90.0, 150.0))
+    world.add(**config_of(full(), recipe="tuned", backbone_settings__lora_rank=64))
+    assert headlines(inputs_of(world)) == []
