@@ -25,10 +25,10 @@ from repro.behaviours.encoding import PRECISIONS, BehaviourEncoder
 from repro.behaviours.table import CHUNK, BehaviourTable, keeps_tables, open_table
 from repro.behaviours.texts import Behaviours, behaviours_of
 from repro.data import default_protocol, load_prepared
-from repro.errors import ConfigError
+from repro.errors import ConfigError, TableError
 from repro.prompts.templates import template_for
 from repro.records.environment import device_name, device_slug, environment
-from repro.records.measurements import write_measurement
+from repro.records.measurements import read_measurement, write_measurement
 
 SIZES = (10_000, 100_000, 1_000_000)
 WIDTH = 576  # of SmolLM2-135M
@@ -48,7 +48,8 @@ def run_benchmark(
 ) -> Path:
     """Measure storage in memory and on disk, and the encoder; write <root>/behaviour_table/<device>.json.
 
-    Without `pylance` there is no storage on disk: the other rows are measured.
+    Without `pylance` there is no storage on disk: the other rows are measured, unless an earlier file of this
+    device has rows that would be lost.
 
     Args:
         root: results/ or runs/.
@@ -58,13 +59,15 @@ def run_benchmark(
         show: takes a line per row.
 
     Raises:
-        ConfigError: a size below `ASKED`. StorageError: the disk is full.
+        ConfigError: a size below `ASKED`. TableError: rows of storage on disk would be lost. StorageError:
+            the disk is full. RecordError: the earlier file is damaged.
     """
     if min(sizes) < ASKED:
         raise ConfigError("sizes", str(min(sizes)), f"at least {ASKED} behaviours", "choose larger tables")
     storages = ("memory", "lance") if keeps_tables() else ("memory",)
     if "lance" not in storages:
         show("pylance is not installed: no storage on disk is measured")
+        _lose_nothing(root)
     rows = []
     for row in _rows(storages, sizes, repeats, spec or BackboneSpec()):
         rows.append(row)
@@ -74,6 +77,17 @@ def run_benchmark(
     if "lance" in storages:
         versions |= {"pylance": importlib.metadata.version("pylance")}
     return write_measurement(root, "behaviour_table", device_slug(rows[-1]["device"]), versions, rows)
+
+
+def _lose_nothing(root: Path) -> None:
+    from repro.behaviours.lance_table import INSTALL
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    path = root / "behaviour_table" / f"{device_slug(device_name(device))}.json"
+    if path.is_file() and any(row["storage"] == "lance" for row in read_measurement(path).rows):
+        raise TableError(
+            str(path), "rows of storage on disk", "none, without pylance", f"{INSTALL}, or move the file away"
+        )
 
 
 def _rows(

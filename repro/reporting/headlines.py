@@ -9,9 +9,10 @@ from repro.costs.closed_form import token_limit
 from repro.reporting import bahe_quality_rows, timing
 from repro.reporting.bahe_quality import total_s
 from repro.reporting.bahe_sweeps import efficiency_sweeps
-from repro.reporting.cells import comparable_times
+from repro.reporting.cells import Cell, comparable_times
 from repro.reporting.formatting import count, listed, plural, ratio, score
 from repro.reporting.inputs import COMMITTED, YOURS, Inputs
+from repro.reporting.methods import FLOOR
 from repro.reporting.table3 import OURS, PAPERS, SW, blocks
 
 K = 50  # targets per prompt of the paper's main results
@@ -49,9 +50,12 @@ def _convergence(inputs: Inputs) -> list[str]:
             if block.reduction(row) is not None
         ]
         if found:
+            others = f"SW has AUC {score(block.auc(SW))}"
+            if block.floor is not None:
+                others += f", the like rates {score(block.floor.mean('metrics', 'auc'))}"
             said.append(
-                f"Time to the best epoch, SW's over DTI's at k = {K}: {listed(found)}; SW has AUC "
-                f"{score(block.auc(SW))}; {block.title}. [table3](table3.md)"
+                f"Time to the best epoch, SW's over DTI's at k = {K}: {listed(found)}; {others}; "
+                f"{block.title}. [table3](table3.md)"
             )
     return said
 
@@ -80,14 +84,23 @@ def _quality(inputs: Inputs) -> list[str]:
     said = []
     for group in bahe_quality_rows.groups(inputs):
         cells = {row.slot[0]: row.cell for row in group.rows[COMMITTED] if row.cell.ok}
-        if not {BAHE, LLM_CTR} <= cells.keys():
+        if BAHE not in cells:
             continue
-        ours, partner = cells[BAHE], cells[LLM_CTR]
-        auc, partners_auc = (score(cell.mean("metrics", "auc")) for cell in (ours, partner))
-        seeds = f"{plural(len(ours.ok), 'seed')} and {len(partner.ok)}"
-        sentence = f"BAHE's AUC is {auc}, LLM-CTR's {partners_auc} ({seeds})"
-        cost, partners_cost = total_s(ours), total_s(partner)
-        if cost and partners_cost and comparable_times(ours, partner):
-            sentence += f", in {ratio(partners_cost / cost)} less training time, its table included"
+        ours, partner = cells[BAHE], cells.get(LLM_CTR)
+        parts = [f"BAHE's AUC is {_auc(ours)}"]
+        if partner is not None:
+            parts.append(f"LLM-CTR's {_auc(partner)}")
+        if FLOOR in cells:
+            parts.append(f"the like rates' {score(cells[FLOOR].mean('metrics', 'auc'))}")
+        sentence = ", ".join(parts)
+        if partner is not None and comparable_times(ours, partner):
+            cost, partners_cost = total_s(ours), total_s(partner)
+            if cost and partners_cost:
+                saved = ratio(partners_cost / cost)
+                sentence += f"; it trains in {saved} less time than LLM-CTR, its table included"
         said.append(f"{sentence}; {group.title}. [bahe](bahe.md)")
     return said
+
+
+def _auc(cell: Cell) -> str:
+    return f"{score(cell.mean('metrics', 'auc'))} ({plural(len(cell.ok), 'seed')})"

@@ -11,9 +11,9 @@ from repro.backbones.spec import BackboneSpec
 from repro.behaviours import table_benchmark
 from repro.behaviours.table import keeps_tables
 from repro.cli import app
-from repro.errors import ConfigError
+from repro.errors import ConfigError, TableError
 from repro.paths import PROJECT_ROOT, cache_dir
-from repro.records.measurements import read_measurement
+from repro.records.measurements import read_measurement, write_measurement
 
 TINY = BackboneSpec("random:tiny-llama")
 needs_lance = pytest.mark.skipif(not keeps_tables(), reason="pylance is not installed")
@@ -59,6 +59,12 @@ def test_without_pylance_the_rest_is_measured(small, tmp_path, monkeypatch) -> N
     measured = read_measurement(path)
     assert [row["storage"] for row in measured.rows] == ["memory", None, None]
     assert "pylance is not installed" in said[0] and "pylance" not in measured.environment
+    stored = measured.rows[0] | {"storage": "lance"}
+    write_measurement(tmp_path, "behaviour_table", path.stem, measured.environment, [stored, *measured.rows])
+    before = path.read_bytes()
+    with pytest.raises(TableError, match="rows of storage on disk"):
+        table_benchmark.run_benchmark(tmp_path, sizes=(5000,), repeats=1, show=said.append)
+    assert path.read_bytes() == before
 
 
 def test_tables_smaller_than_a_lookup_are_refused(tmp_path) -> None:

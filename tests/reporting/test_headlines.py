@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bahe_report_cases import config_of, full, inputs_of
+from report_cases import NO_LLM, UNTRAINED
 from test_bahe_efficiency_page import row as efficiency_row
 from test_table3 import FIXED, times
 from test_timing_page import VERSIONS
@@ -39,7 +40,9 @@ def test_a_sentence_for_each_kind_of_record(world) -> None:
     assert "our recipe" not in convergence, "which nobody ran"
     assert "12.00 × less time and 6.00 × less memory at 1,024 tokens" in efficiency
     assert "18.00 × less time and 8.00 × less memory at 2,048 tokens" in efficiency
-    assert "(1 seed and 1), in 5.00 × less training time, its table included" in quality
+    ours, partner = quality.split(", LLM-CTR's ")
+    assert ours.startswith("BAHE's AUC is 0.") and ours.endswith("(1 seed)") and "(1 seed)" in partner
+    assert "; it trains in 5.00 × less time than LLM-CTR, its table included; " in partner
     index = render_index(inputs_of(world))["README.md"].decode()
     assert index.index("## Main results") < index.index(f"- {speed}\n") < index.index("## Pages")
 
@@ -57,5 +60,15 @@ def test_half_a_comparison_is_none(world) -> None:
     rows = [efficiency_row("llm_ctr", 1024, 60.0, 12.0), efficiency_row("bahe", 1024, 5.0, 2.0)]
     write_measurement(world.results, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
     world.add(recipe="control", record=times(90.0, 150.0))
-    world.add(**config_of(full(), recipe="tuned", backbone_settings__lora_rank=64))
     assert headlines(inputs_of(world)) == []
+
+
+def test_the_floor_stands_beside_every_auc(world) -> None:
+    rates = world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
+    floor = f"{rates.record['metrics']['auc']:.4f}"
+    world.add(**config_of(full(), recipe="tuned", backbone_settings__lora_rank=64))
+    (quality,) = headlines(inputs_of(world))
+    assert f"the like rates' {floor}; " in quality and "LLM-CTR" not in quality, "which nobody ran"
+    world.add(recipe="control", record=times(90.0, 150.0))
+    world.add(recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 16.0))
+    assert f", the like rates {floor}; " in headlines(inputs_of(world))[0]
