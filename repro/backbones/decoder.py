@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from repro.backbones.attention import ResetKeys, sum_attention, text_attention
 from repro.backbones.attention_hook import attend
-from repro.backbones.fast_decoder import FastLayers, initial_keys
+from repro.backbones.fast_decoder import FastLayers, initial_keys, project_heads
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.layer_parts import cast_once, rotate
 from repro.backbones.loading import Backbone
@@ -132,24 +132,17 @@ def causal_batch(tokens: np.ndarray) -> PackedBatch:
     )
 
 
-def _heads(attention: Any, names: str, x_NE: Tensor) -> list[Tensor]:
-    """Queries, keys or values (`q`, `k`, `v`) of a layer before the rotary embedding: (N, heads, D) each."""
-    modules = [getattr(attention, f"{name}_proj") for name in names]
-    norms = [getattr(attention, f"{name}_norm", None) for name in names]
-    heads = [x.view(len(x_NE), -1, attention.head_dim) for x in linears(modules, x_NE)]
-    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=True)]
-
-
 def project(
     layer: Any, hidden_NE: Tensor, cos_ND: Tensor, sin_ND: Tensor, query_from: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Norm and projections: rotated queries (from `query_from` on), rotated keys, plain keys, values."""
     attention, normed = layer.self_attn, cast_once(layer.input_layernorm(hidden_NE))
     if query_from:
-        plain_key, value = _heads(attention, "kv", normed)
-        (query,) = _heads(attention, "q", normed[query_from:])
+        plain_key, value = project_heads(attention, "kv", normed)
+        (query,) = project_heads(attention, "q", normed[query_from:])
     else:
-        plain_key, value, query = _heads(attention, "kvq", normed)  # the order in which gradients add up
+        # The order in which gradients add up.
+        plain_key, value, query = project_heads(attention, "kvq", normed)
     query = rotate(query, cos_ND[query_from:], sin_ND[query_from:])
     return query.to(value.dtype), rotate(plain_key, cos_ND, sin_ND).to(value.dtype), plain_key, value
 
@@ -194,11 +187,11 @@ def is_reset(layer: Any, fixes: Fixes, last: bool) -> bool:
     Raises:
         BackboneError: hidden states are to be mixed and keys are not linear in the normed state.
     """
-    settings, attention = fixes.reset, layer.self_attn
-    if settings is None or not (last or settings.layers == "all"):
+    attention = layer.self_attn
+    if fixes.reset is None or not (last or fixes.reset.layers == "all"):
         return False
     own_norm = getattr(attention, "k_norm", None) is not None
-    if settings.mixing == "hidden" and (own_norm or getattr(attention.k_proj, "bias", None) is not None):
+    if fixes.mixes_hidden and (own_norm or getattr(attention.k_proj, "bias", None) is not None):
         raise BackboneError(
             "reset mixing 'hidden'",
             "keys with a bias or a norm of their own",
@@ -254,7 +247,7 @@ class Decoder:
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             query, key, plain_key, value = self.project(layer, hidden, cos, sin, num_text if last else 0)
-            reset, plain = None, plan.fixes.position == "alibi-plain-keys"
+            reset, plain = None, plan.fixes.plain_keys
             if is_reset(layer, plan.fixes, last):
                 mixed_in = initial_keys(layer, initial, cos, sin, plain)
                 reset = reset_keys(layer, mixed_in, hidden, initial, plan)

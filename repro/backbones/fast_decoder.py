@@ -41,17 +41,31 @@ def _projections(x: Tensor, modules: list[Any]) -> tuple[Tensor, ...]:
     return (F.linear(x, weight, torch.cat(biases) if biases else None),)
 
 
+def _modules(attention_module: Any, names: str) -> list[Any]:
+    return [getattr(attention_module, f"{name}_proj") for name in names]
+
+
+def _heads(attention_module: Any, names: str, projected: Sequence[Tensor]) -> list[Tensor]:
+    """(N, heads, D) of what each projection gave, with what norm the model has for them."""
+    heads = [x.unflatten(-1, (-1, attention_module.head_dim)) for x in projected]
+    norms = [getattr(attention_module, f"{name}_norm", None) for name in names]
+    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=True)]
+
+
+def project_heads(attention_module: Any, names: str, x_NE: Tensor) -> list[Tensor]:
+    """Queries, keys or values (`q`, `k`, `v`) of a layer before the rotary embedding: (N, heads, D) each."""
+    return _heads(attention_module, names, linears(_modules(attention_module, names), x_NE))
+
+
 def query_key_value(attention_module: Any, normed_NE: Tensor) -> list[Tensor]:
     """Before the rotary embedding, as `interval_attention` takes them: (N, H + 2K, D), or three tensors."""
-    modules = [getattr(attention_module, f"{name}_proj") for name in ("q", "k", "v")]
-    norms = [getattr(attention_module, f"{name}_norm", None) for name in ("q", "k", "v")]
+    modules = _modules(attention_module, "qkv")
     projected = _projections(normed_NE, modules)
-    if len(projected) == 1 and any(norm is not None for norm in norms):
+    if len(projected) == 1:
+        if all(getattr(attention_module, f"{name}_norm", None) is None for name in "qkv"):
+            return [projected[0].unflatten(-1, (-1, attention_module.head_dim))]
         projected = projected[0].split([module.out_features for module in modules], dim=-1)
-    heads = [x.unflatten(-1, (-1, attention_module.head_dim)) for x in projected]
-    if len(heads) == 1:
-        return heads
-    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=True)]
+    return _heads(attention_module, "qkv", projected)
 
 
 def gated_mlp(mlp: Any, x_NE: Tensor) -> Tensor:
@@ -177,30 +191,20 @@ def finish_sums(layer: Any, hidden_SE: Tensor, attended_SHD: Tensor) -> Tensor:
     return ResidualSum.apply(hidden, gated_mlp(layer.mlp, normed))
 
 
-def _heads(attention_module: Any, **projected: Tensor) -> list[Tensor]:
-    """Of the projections q, k, v: (N, heads, D) each, with what norm the model has for them."""
-    heads = [x.unflatten(-1, (-1, attention_module.head_dim)) for x in projected.values()]
-    norms = [getattr(attention_module, f"{name}_norm", None) for name in projected]
-    return [x if norm is None else norm(x) for x, norm in zip(heads, norms, strict=True)]
-
-
 def project_for_sums(
     layer: Any, normed: Tensor, cos: Tensor, sin: Tensor, sum_place: Tensor, plain: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Last layer: queries of the [SUM]s; keys (`plain`: not rotated) and values of everything."""
     module = layer.self_attn
-    q = linear(module.q_proj, normed.index_select(0, sum_place))
-    k, v = linears([module.k_proj, module.v_proj], normed)
-    query, key, value = _heads(module, q=q, k=k, v=v)
+    (query,) = project_heads(module, "q", normed.index_select(0, sum_place))
+    key, value = project_heads(module, "kv", normed)
     query = rotate(query, cos.index_select(0, sum_place), sin.index_select(0, sum_place))
     return query.to(value.dtype), _read_by_sums(key, cos, sin, plain, value.dtype), value
 
 
 def initial_keys(layer: Any, initial: Tensor, cos: Tensor, sin: Tensor, plain: bool) -> tuple[Tensor, Tensor]:
     """Keys and values of the initial states, which a reset mixes in."""
-    module = layer.self_attn
-    k, v = linears([module.k_proj, module.v_proj], input_norm(layer, initial))
-    key, value = _heads(module, k=k, v=v)
+    key, value = project_heads(layer.self_attn, "kv", input_norm(layer, initial))
     return _read_by_sums(key, cos, sin, plain, value.dtype), value
 
 
@@ -241,7 +245,7 @@ class FastLayers:
             tokens_NE: embeddings of text and [SUM]s, text first.
             cos, sin: (N, D) of the plan's rotary positions, by place.
         """
-        intervals, plain = plan.intervals, plan.fixes.position == "alibi-plain-keys"
+        intervals, plain = plan.intervals, plan.fixes.plain_keys
         assert intervals is not None
         hidden = initial = cast_once(tokens_NE).index_select(0, intervals.order)
         mask = (intervals.tables, intervals.num_prefix)
@@ -277,8 +281,7 @@ class FastLayers:
         assert intervals is not None
         mixed_in: tuple[Tensor, ...] = ()
         if self.is_reset(layer, plan.fixes, last):
-            plain = plan.fixes.position == "alibi-plain-keys"
-            mixed_in = self.initial_keys(layer, initial, cos, sin, plain)
+            mixed_in = self.initial_keys(layer, initial, cos, sin, plan.fixes.plain_keys)
         if mixed_in and plan.sums is not None and plan.sum_mask is not None:  # a norm per pair: no kernel
             reset = self.reset_keys(layer, mixed_in, hidden, initial, plan)
             return sum_attention(query, key, value, plan.sums, plan.sum_mask, scale, plan.bias, reset)

@@ -76,6 +76,16 @@ class Fixes:
             found = f"{self.alibi_slope} with position='rope'"
             raise ConfigError("alibi_slope", found, "zero: there is no ALiBi", "choose an ALiBi position")
 
+    @property
+    def plain_keys(self) -> bool:
+        """Whether the [SUM]s read keys that are not rotated."""
+        return self.position == "alibi-plain-keys"
+
+    @property
+    def mixes_hidden(self) -> bool:
+        """Whether a reset mixes hidden states: its norms are of pairs, so keys are gathered, by no kernel."""
+        return self.reset is not None and self.reset.mixing == "hidden"
+
     def at_test(self) -> Fixes:
         """The fixes of a test prompt: positions as trained, the reset only where `at_test` is set."""
         keep_reset = self.reset is not None and self.reset.at_test

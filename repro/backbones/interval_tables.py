@@ -230,7 +230,7 @@ def plan_intervals(
     Args:
         n: sets the middle of the reset range.
     """
-    reset, inside = fixes.reset, fixes.position != "alibi-plain-keys"
+    reset, inside = fixes.reset, not fixes.plain_keys
     inside = inside and (reset is None or reset.layers != "all")
     tables = interval_tables(batch, fixes.alibi_slope if inside and fixes.position != "rope" else None)
     num_text, total = len(batch.tokens), len(tables.order)

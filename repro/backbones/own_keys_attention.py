@@ -19,8 +19,8 @@ from torch import Tensor
 from repro.backbones.interval_attention import LOG2_E, interval_attention, interval_attention_backward
 from repro.backbones.layer_parts import rotate
 from repro.backbones.sum_intervals import (
-    keys_grid,
     launch,
+    run_backward,
     sum_interval_attention,
     sum_interval_attention_backward,
     sums_grid,
@@ -108,23 +108,13 @@ def own_keys_attention_backward(
         projected: keys and values of what was projected, or all, if that is one tensor.
         turned, out, lse, sum_lse: results of the forward pass. d_out: gradient of `out`.
     """
-    from repro.backbones import sum_kernel
-
     num_heads, d_out, settings = out.shape[1], d_out.contiguous(), (num_prefix, scale)
     num_kv = turned.shape[1] - num_heads
     grads = interval_attention_backward(projected[-1], turned, out, lse, d_out, cos, sin, tables, *settings)
-    dq, dk, dv = _parts(grads, num_heads, num_kv)
-    shared = _launch(turned, projected, num_kv, sum_tables, num_prefix)
-    shared |= {"d_out_ptr": d_out, "lse_ptr": sum_lse, "delta_ptr": torch.empty_like(sum_lse)}
-    turn = {"cos_ptr": cos.contiguous(), "sin_ptr": sin.contiguous()}
-    sum_kernel.backward_sums[sums_grid(shared)](
-        **{**shared, **turn, "out_ptr": out, "dq_ptr": dq, "grad_stride": dq.stride(0), "factor": scale}
-    )
-    into = {"dk_ptr": dk, "dv_ptr": dv, "dk0_ptr": dk, "dv0_ptr": dv, "grad_stride": dk.stride(0)}
-    into |= dict(zip(("first_ptr", "stop_ptr", "readers_ptr"), sum_tables[11:], strict=True))
-    sum_kernel.backward_keys[keys_grid(shared, sum_tables[-1])](
-        **{**shared, **into, "factor": 1 / LOG2_E}  # the queries are scaled
-    )
+    shared, results = _launch(turned, projected, num_kv, sum_tables, num_prefix), (out, sum_lse, d_out)
+    factors = scale, 1 / LOG2_E  # the queries that the keys' gradients are made of are scaled
+    turn = cos.contiguous(), sin.contiguous()
+    run_backward(shared, sum_tables, results, _parts(grads, num_heads, num_kv), factors, turn)
     return grads
 
 

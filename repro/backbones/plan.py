@@ -74,7 +74,7 @@ def plan_batch(
     kernel_plan, places = plan_intervals(batch, fixes, n, device) if intervals else (None, None)
     text = None if intervals else query_blocks(batch, of_sums=False, block=TEXT_BLOCK).to(device)
     sums, bias, alpha = None, None, None
-    if not intervals or (fixes.reset is not None and fixes.reset.mixing == "hidden"):
+    if not intervals or fixes.mixes_hidden:
         sums = query_blocks(batch, True, min(MAX_SUM_BLOCK, k), key_multiple)
         sums = sums.to(device, None if places is None else places.place)
         bias = None if fixes.position == "rope" else grouped(alibi_bias(sums, fixes.alibi_slope), group)

@@ -9,6 +9,7 @@ Shapes: S [SUM]s, N places (`interval_tables`), H query heads, K key-value heads
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -69,11 +70,38 @@ def sums_grid(shared: dict[str, Any]) -> tuple[int, int]:
     return shared["num_heads"] // shared["G"], -(-shared["num_sums"] // (shared["BM"] // shared["G"]))
 
 
-def keys_grid(shared: dict[str, Any], readers: Tensor) -> tuple[int, int]:
-    """Programs of a pass by keys: tiles of places, then those of the instruction's copies."""
+def run_backward(
+    shared: dict[str, Any],
+    tables: list[Tensor],
+    results: tuple[Tensor, Tensor, Tensor],
+    grads: Sequence[Tensor],
+    factors: tuple[float, float],
+    turn: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Both backward kernels: by [SUM]s, then by keys (tiles of places, then of the instruction's copies).
+
+    Args:
+        shared: of `launch`. tables: as given to it.
+        results: `out`, the [SUM]s' `lse` and the gradient of `out`.
+        grads: where the gradients of the queries and of each of the keys go; of one stride from the keys on.
+        factors: on the queries' and on the keys' gradients.
+        turn: cosines and sines by place, in place alone: the queries' gradients are turned back.
+    """
+    from repro.backbones import sum_kernel
+
+    (dq, *of_keys), (out, lse, d_out), (cos, sin) = grads, results, turn or (None, None)
+    shared = {**shared, "d_out_ptr": d_out, "lse_ptr": lse, "delta_ptr": torch.empty_like(lse)}
+    sum_kernel.backward_sums[sums_grid(shared)](
+        **{**shared, "out_ptr": out, "dq_ptr": dq, "grad_stride": dq.stride(0), "factor": factors[0]},
+        **{"cos_ptr": cos, "sin_ptr": sin},
+    )
+    into = dict(zip(("dk_ptr", "dv_ptr", "dk0_ptr", "dv0_ptr"), [*of_keys, *of_keys][:4], strict=True))
+    into |= dict(zip(("first_ptr", "stop_ptr", "readers_ptr"), tables[11:], strict=True))
     num_places, num_prefix, columns = (shared[name] for name in ("num_places", "P", "BN"))
-    programs = -(-num_places // columns) + (len(readers) - 1) * -(-num_prefix // columns)
-    return shared["num_heads"] // shared["G"], programs
+    programs = -(-num_places // columns) + (len(tables[-1]) - 1) * -(-num_prefix // columns)
+    sum_kernel.backward_keys[shared["num_heads"] // shared["G"], programs](
+        **{**shared, **into, "grad_stride": of_keys[0].stride(0), "factor": factors[1]}
+    )
 
 
 @torch.library.custom_op("repro::sum_interval_attention", mutates_args=())
@@ -130,17 +158,9 @@ def sum_interval_attention_backward(
     scale: float,
 ) -> list[Tensor]:
     """Gradients of the queries and of each of `keys`; the same bits every time."""
-    from repro.backbones import sum_kernel
-
-    grads, d_out, delta = _gradients(query, keys), d_out.contiguous(), torch.empty_like(lse)
+    grads, results = _gradients(query, keys), (out, lse, d_out.contiguous())
     shared = launch(query, keys, tables, num_prefix, ratio, scale)
-    shared |= {"d_out_ptr": d_out, "lse_ptr": lse, "delta_ptr": delta, "factor": scale}
-    into: dict[str, Any] = {"dq_ptr": grads[0], "grad_stride": grads[0].stride(0)}
-    into |= {"cos_ptr": None, "sin_ptr": None}
-    sum_kernel.backward_sums[sums_grid(shared)](**shared, **into, out_ptr=out)
-    into = dict(zip(("dk_ptr", "dv_ptr", "dk0_ptr", "dv0_ptr"), [*grads[1:], *grads[1:]][:4], strict=True))
-    into |= dict(zip(("first_ptr", "stop_ptr", "readers_ptr"), tables[11:], strict=True))
-    sum_kernel.backward_keys[keys_grid(shared, tables[-1])](**shared, **into, grad_stride=grads[1].stride(0))
+    run_backward(shared, tables, results, grads, (scale, scale))
     return grads
 
 

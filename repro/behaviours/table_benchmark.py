@@ -64,26 +64,26 @@ def run_benchmark(
     """
     if min(sizes) < ASKED:
         raise ConfigError("sizes", str(min(sizes)), f"at least {ASKED} behaviours", "choose larger tables")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = device_slug(device_name(device))
     storages = ("memory", "lance") if keeps_tables() else ("memory",)
     if "lance" not in storages:
         show("pylance is not installed: no storage on disk is measured")
-        _lose_nothing(root)
+        _lose_nothing(root / "behaviour_table" / f"{name}.json")
     rows = []
-    for row in _rows(storages, sizes, repeats, spec or BackboneSpec()):
+    for row in _rows(storages, sizes, repeats, spec or BackboneSpec(), device):
         rows.append(row)
         what = row["storage"] or f"encoder, {row['precision']}"
         show(f"{what}, {row['behaviours']:,} behaviours: {row['behaviours_per_s']:,.0f} per s")
     versions = environment()
     if "lance" in storages:
         versions |= {"pylance": importlib.metadata.version("pylance")}
-    return write_measurement(root, "behaviour_table", device_slug(rows[-1]["device"]), versions, rows)
+    return write_measurement(root, "behaviour_table", name, versions, rows)
 
 
-def _lose_nothing(root: Path) -> None:
+def _lose_nothing(path: Path) -> None:
     from repro.behaviours.lance_table import INSTALL
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    path = root / "behaviour_table" / f"{device_slug(device_name(device))}.json"
     if path.is_file() and any(row["storage"] == "lance" for row in read_measurement(path).rows):
         raise TableError(
             str(path), "rows of storage on disk", "none, without pylance", f"{INSTALL}, or move the file away"
@@ -91,7 +91,7 @@ def _lose_nothing(root: Path) -> None:
 
 
 def _rows(
-    storages: Sequence[str], sizes: Sequence[int], repeats: int, spec: BackboneSpec
+    storages: Sequence[str], sizes: Sequence[int], repeats: int, spec: BackboneSpec, device: str
 ) -> Iterator[dict[str, Any]]:
     cache = paths.cache_dir()
     cache.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,6 @@ def _rows(
                     measured = measure_storage(count, folder)
                 measured |= {"storage": storage, "repeat": repeat, "device": device_name()}
                 yield _row("storage", measured)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = load_backbone(spec, device)
     behaviours = _real_behaviours(backbone)
     for repeat in range(repeats):

@@ -103,8 +103,7 @@ class SumBatches:
         """Pack and plan the chosen rows."""
         few = self.has_few_lengths(device)
         packed = self._pack_to_length(chosen) if few else self._pack(chosen)
-        gathers = self.fixes.reset is not None and self.fixes.reset.mixing == "hidden"  # else kernels do not
-        keys = self._num_keys() if few and gathers else KEY_MULTIPLE
+        keys = self._num_keys() if few and self.fixes.mixes_hidden else KEY_MULTIPLE
         plan = plan_batch(packed, self.fixes, self.group, self.rows.n, self.rows.k, device, few, keys)
         num_padded = len(packed.position) if plan.intervals is None else len(plan.intervals.order)
         return SumBatch(plan, packed.num_sums, packed.num_tokens, num_padded)

@@ -38,14 +38,18 @@ class Block:
     rows: dict[tuple[str, int], list[Run]]
     floor: Cell | None  # the like rates on the same targets
 
+    def ok(self, row: tuple[str, int]) -> list[Run]:
+        """The row's runs that ended well."""
+        return [run for run in self.rows.get(row, ()) if run.status == "ok"]
+
     def time(self, row: tuple[str, int], field: str) -> float | None:
         """Mean seconds over the row's runs; None where one has none."""
-        values = [run.record["time"][field] for run in self.rows.get(row, ()) if run.status == "ok"]
+        values = [run.record["time"][field] for run in self.ok(row)]
         return mean(values) if values and None not in values else None
 
     def auc(self, row: tuple[str, int]) -> float | None:
         """Mean test AUC over the row's runs."""
-        good = [run for run in self.rows.get(row, ()) if run.status == "ok"]
+        good = self.ok(row)
         return mean(run.record["metrics"]["auc"] for run in good) if good else None
 
     def reduction(self, row: tuple[str, int]) -> float | None:
@@ -55,11 +59,8 @@ class Block:
 
     def epoch(self, row: tuple[str, int]) -> float | None:
         """Mean training time of one epoch."""
-        return (
-            mean(map(_epoch_s, good))
-            if (good := [r for r in self.rows.get(row, ()) if r.status == "ok"])
-            else None
-        )
+        good = self.ok(row)
+        return mean(map(_epoch_s, good)) if good else None
 
     def reduction_of_epoch(self, row: tuple[str, int]) -> float | None:
         """SW's time of an epoch over the row's: without luck in the number of epochs."""
@@ -137,7 +138,7 @@ def _table(block: Block, inputs: Inputs) -> str:
     lines = [("Like rates, the floor", *[ABSENT] * 11, auc, ABSENT, ABSENT)]
     for row in sorted(block.rows, key=lambda row: (row[0] != "SW", row)):
         runs = block.rows[row]
-        good = [run for run in runs if run.status == "ok"]
+        good = block.ok(row)
         title, k = row
         config = runs[0].record["config"]
         lines.append(
