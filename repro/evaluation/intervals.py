@@ -1,6 +1,6 @@
 """Bootstrap over users and seeds: intervals for AUC and GAUC, paired differences, Holm, "no loss".
 
-A method's scores become `Draws` once (the slow part, O(draws x targets)); intervals and differences then
+A method's scores become `Draws` once (O(users x targets + draws x users^2)); intervals and differences then
 cost next to nothing. Two methods' draws hold the same users, since users are drawn from the bootstrap seed
 and the number of users alone: that is what makes differences paired. `docs/statistics.md` states it all.
 """
@@ -8,8 +8,9 @@ and the number of users alone: that is what makes differences paired. `docs/stat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
@@ -22,8 +23,7 @@ NUM_DRAWS = 2000
 BOOTSTRAP_SEED = 0
 LEVEL = 0.95
 NO_LOSS_MARGIN = 0.002  # stated before the runs: a loss of AUC below this counts as none
-
-Statistic = Callable[[np.ndarray], float]  # (U,) times that each user was drawn -> metric, NaN if undefined
+_USERS_AT_ONCE = 512  # so many rows of a (U, U) matrix are kept
 
 
 @dataclass(frozen=True)
@@ -78,66 +78,84 @@ def draw_metric(
         raise DataError("targets", "one user", "at least two users to draw from", "take more test targets")
     if len(scores) == 0:
         raise DataError("scores", "no seed", "one array of scores per seed", "pass at least one run")
-    statistic_of = auc_statistic if metric == "auc" else gauc_statistic
-    statistics = [statistic_of(label, check_scores(score, len(label)), group) for score in scores]
-    observed = np.array([statistic(np.ones(num_users)) for statistic in statistics])
-    if np.isnan(observed).any():
+    scores = [check_scores(score, len(label)) for score in scores]
+    statistic = auc_of_draws if metric == "auc" else gauc_of_draws
+    positives = np.bincount(group, weights=label, minlength=num_users)
+    negatives = np.bincount(group, weights=1 - label, minlength=num_users)
+    if metric == "gauc" and not (positives * negatives).any():
         raise DataError("targets", "no user has both classes", "some, for a GAUC", "take more test targets")
-    random = np.random.default_rng([bootstrap_seed, 0])
-    drawn = np.full((num_draws, len(statistics)), np.nan)
-    for row in drawn:
-        # Whether a draw is usable depends on labels and users alone, so every method skips the same draws.
-        while np.isnan(row).any():
-            users = random.integers(num_users, size=num_users)
-            count = np.bincount(users, minlength=num_users).astype(np.float64)
-            row[:] = [statistic(count) for statistic in statistics]
+    # Whether a draw is usable depends on labels and users alone, so every method skips the same draws.
+    needed = [positives * negatives] if metric == "gauc" else [positives, negatives]
+    count = _drawn_users(np.stack(needed).tobytes(), num_users, num_draws, bootstrap_seed)
+    values = np.stack([statistic(label, score, group, count) for score in scores], axis=1)
     content = metric.encode() + label.tobytes() + group.astype(np.int64).tobytes()
-    return Draws(observed, drawn, num_users, bootstrap_seed, hashlib.sha256(content).hexdigest())
+    return Draws(values[0], values[1:], num_users, bootstrap_seed, hashlib.sha256(content).hexdigest())
 
 
-def auc_statistic(label: np.ndarray, score: np.ndarray, group: np.ndarray) -> Statistic:
-    """AUC over all targets as a function of how often each user counts, in O(N) after one sort.
+@lru_cache(maxsize=8)  # all methods on the same targets share their draws
+def _drawn_users(needed: bytes, num_users: int, num_draws: int, bootstrap_seed: int) -> np.ndarray:
+    """(1 + B, U) times that each user counts: once, as observed, then as drawn.
 
-    AUC = sum over positives of weight x (weight of negatives below + half of those equal) / (all positive
-    weight x all negative weight). With negatives sorted by score and c their cumulated weight, a positive
-    that `below` negatives are under and `up_to` are under or equal to adds weight x (c[below] + c[up_to])/2.
-    Example: negatives at 1 2 2 5, a positive at 2: below = 1, up_to = 3, one win and two ties.
-    Integer weights below 2**26 in total keep every sum exact.
+    Args:
+        needed: rows of (U,) float64; a draw in which a row sums to nothing is drawn again.
+    """
+    rows = np.frombuffer(needed).reshape(-1, num_users)
+    random = np.random.default_rng([bootstrap_seed, 0])
+    count = np.ones((1 + num_draws, num_users))
+    for row in count[1:]:
+        usable = False
+        while not usable:
+            row[:] = np.bincount(random.integers(num_users, size=num_users), minlength=num_users)
+            usable = (rows @ row).all()
+    count.flags.writeable = False
+    return count
+
+
+def auc_of_draws(label: np.ndarray, score: np.ndarray, group: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """AUC over all targets for each row of how often each user counts.
+
+    With W[u, v] the pairs that u's positives win against v's negatives (ties counted half), a draw c has
+    AUC = c W c / (its positives x its negatives). Pairs are counted in whole and half numbers, so every sum
+    below 2**52 is exact.
+
+    Args:
+        label, score, group: (N,) 0/1, score and user number of each target.
+        count: (B, U) times that each user was drawn; a draw needs both classes.
+
+    Returns:
+        (B,) AUC.
     """
     order = np.argsort(score, kind="stable")
     label, score, group = label[order], score[order], group[order]
     negative, positive = label == 0, label == 1
     group_negative, group_positive = group[negative], group[positive]
+    # Negatives before `below` score less than a positive, those before `up_to` less or the same.
     below = np.searchsorted(score[negative], score[positive], side="left")
     up_to = np.searchsorted(score[negative], score[positive], side="right")
-    tied = bool((below != up_to).any())
-    cumulated = np.zeros(len(group_negative) + 1)
+    by_user = np.argsort(group_positive, kind="stable")
+    num_users, num_negatives = count.shape[1], len(group_negative)
+    edges = np.searchsorted(group_positive[by_user], np.arange(num_users + 1))
+    won = np.zeros(len(count))
+    for first in range(0, num_users, _USERS_AT_ONCE):
+        users = range(first, min(first + _USERS_AT_ONCE, num_users))
+        wins = np.empty((len(users), num_users))  # rows of 2 W
+        for row, user in zip(wins, users, strict=True):
+            mine = by_user[edges[user] : edges[user + 1]]
+            ends = np.bincount(np.concatenate([below[mine], up_to[mine]]), minlength=num_negatives + 1)
+            beyond = ends[:0:-1].cumsum()[::-1]  # (num_negatives,) ends beyond each negative
+            row[:] = np.bincount(group_negative, weights=beyond, minlength=num_users)
+        won += ((count @ wins.T) * count[:, users.start : users.stop]).sum(axis=1)
+    num_positives = count @ np.bincount(group_positive, minlength=num_users)
+    return won / 2 / (num_positives * (count @ np.bincount(group_negative, minlength=num_users)))
 
-    def statistic(count: np.ndarray) -> float:
-        np.cumsum(count[group_negative], out=cumulated[1:])
-        weight = count[group_positive]
-        pairs = weight.sum() * cumulated[-1]
-        if pairs == 0:
-            return np.nan
-        won = weight @ cumulated[below]
-        if tied:
-            won = (won + weight @ cumulated[up_to]) / 2
-        return float(won / pairs)
 
-    return statistic
-
-
-def gauc_statistic(label: np.ndarray, score: np.ndarray, group: np.ndarray) -> Statistic:
-    """GAUC as a function of how often each user counts: a ratio of sums over two-class users."""
+def gauc_of_draws(label: np.ndarray, score: np.ndarray, group: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """GAUC of each draw, in and out as `auc_of_draws`: a ratio of sums over users with both classes."""
     auc, num_targets = user_auc(label, score, group)
     both = ~np.isnan(auc)
-    auc, num_targets = auc[both], num_targets[both]
-
-    def statistic(count: np.ndarray) -> float:
-        weight = count[both] * num_targets
-        return float(weight @ auc / weight.sum()) if weight.any() else np.nan
-
-    return statistic
+    weight = count[:, both] * num_targets[both]
+    with np.errstate(invalid="ignore"):  # a draw without such users has none
+        return weight @ auc[both] / weight.sum(axis=1)
 
 
 def interval(draws: Draws, null: float = 0.5) -> Interval:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from repro.errors import DataError
+from repro.evaluation import intervals
 from repro.evaluation.intervals import (
     Draws,
     Interval,
-    auc_statistic,
+    auc_of_draws,
     draw_metric,
-    gauc_statistic,
+    gauc_of_draws,
     holm,
     interval,
     no_loss,
@@ -63,7 +64,15 @@ def test_weighted_auc_equals_scikit_learn_on_repeated_rows(targets):
     rows = np.repeat(np.arange(len(label)), count[group])
     assume(0 < label[rows].sum() < len(rows))
     expected = roc_auc_score(label[rows], score[rows])
-    assert auc_statistic(label, score, group)(count.astype(float)) == pytest.approx(expected, abs=1e-12)
+    found = auc_of_draws(label, score, group, count[None].astype(float))[0]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_more_users_than_are_held_at_once_change_nothing(monkeypatch):
+    label, (score,), group = simulate()
+    expected = draw_metric(label, [score], group, num_draws=20).drawn
+    monkeypatch.setattr(intervals, "_USERS_AT_ONCE", 7)
+    assert (draw_metric(label, [score], group, num_draws=20).drawn == expected).all()
 
 
 @given(weighted_targets())
@@ -75,7 +84,7 @@ def test_weighted_gauc_equals_gauc_of_users_copied_as_new_users(targets):
     new_group = np.repeat(np.arange(len(copies)), [len(copy) for copy in copies])
     assume(0 < label[rows].sum() < len(rows))
     expected = evaluate_scores(label[rows], score[rows] / 6, new_group)["gauc"]
-    found = gauc_statistic(label, score, group)(count.astype(float))
+    found = gauc_of_draws(label, score, group, count[None].astype(float))[0]
     assert np.isnan(found) if expected is None else found == pytest.approx(expected, abs=1e-12)
 
 

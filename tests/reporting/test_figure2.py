@@ -12,7 +12,7 @@ import pytest
 
 from repro.reporting import drawing, render_all
 from repro.reporting.drawing import draw
-from repro.reporting.figure2 import figure_data
+from repro.reporting.figure2 import figure_data, state
 from repro.reporting.inputs import load_inputs
 
 FILES = ("figure2.png", "figure2.svg", "figure2.json", "figure2.md")
@@ -66,6 +66,22 @@ def test_failed_rows_have_no_point(world):
     world.add()
     world.add(method="dti", k=5, record={"status": "diverged"})
     assert data(world)["panels"][0]["series"] == []
+
+
+def test_the_index_counts_the_points_that_are_drawn(world):
+    world.add()
+    world.add(0.5, method="dti", k=5)
+    world.add(0.5, method="dti", k=10, instruction="hidden")
+    world.add(method="dti", k=20, record={"status": "diverged"})
+    world.add(0.4, own=True, method="dti-minus", k=5)
+    inputs = load_inputs(world.results, world.runs, world.reports / "reference")
+    drawn = [
+        f"{panel['title']}: {n} point{'s' if n > 1 else ''}"
+        for panel in figure_data(inputs)["panels"]
+        for n in [sum(len(series["points"]) for series in panel["series"]) + (panel["sw"] is not None)]
+    ]
+    assert len(drawn) == 2
+    assert state(inputs) == "; ".join(drawn)
 
 
 def test_the_papers_curve_is_there_without_any_record(world):
