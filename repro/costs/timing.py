@@ -27,6 +27,7 @@ from repro.costs.architecture import architecture_from
 from repro.costs.closed_form import Cost, Training, sum_model_cost
 from repro.costs.devices import mfu
 from repro.costs.fp8_base import base_into_fp8, check_fp8
+from repro.costs.full_batches import FullBatches
 from repro.costs.prompt_counts import sum_counts
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData
 from repro.experiments.run_config import Tier
@@ -36,7 +37,6 @@ from repro.methods.sliding_window import sliding_window
 from repro.methods.sum_batches import SumBatches, batches_of
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
-from repro.prompts.batching import epoch_order
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
 from repro.records.environment import device_slug
@@ -46,7 +46,6 @@ from repro.training.memory import peak_gib
 from repro.training.task import Task
 
 KS = (1, 5, 10, 20, 30, 40, 50, 100)
-LOOK_AHEAD, PASSED_OVER = 2, 64  # how far a batch looks for rows that still fit: averages, rows that do not
 _DTYPES = {"bf16": "bfloat16 autocast", "fp32": "float32"}
 
 
@@ -78,49 +77,6 @@ def plan_for(tier: Tier, fp8: str | None = None) -> Plan:
     if tier.compiled:
         return Plan(KS, tier.n, tier.sizes.max_tokens, steps=30, repeats=3)
     return Plan((1, 5), tier.n, 1024, steps=2, repeats=2, warm=1)
-
-
-class FullBatches(SumBatches):
-    """Training rows in a seeded order, as many to a batch as fit into `length`; `number` batches at most.
-
-    What remains behind the last row that fits is given to later rows that are short enough, for every
-    method alike: rows of k targets are longer, and would else leave more of a batch empty.
-    """
-
-    length = 0
-    number = 1
-
-    def epoch(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Row numbers of every batch."""
-        waiting = list(epoch_order(len(self.rows), seed, epoch))
-        batches: list[np.ndarray] = []
-        while waiting and len(batches) < self.number:
-            taken: list[int] = []
-            passed_over: list[int] = []
-            for row in waiting[: LOOK_AHEAD * (self.length // max(int(self._row_tokens.mean()), 1) + 1)]:
-                fits = not taken or self.places(np.array([*taken, row])) <= self.length
-                (taken if fits else passed_over).append(row)
-                if len(passed_over) == PASSED_OVER:
-                    break
-            batches.append(np.array(taken))
-            waiting = passed_over + waiting[len(taken) + len(passed_over) :]
-        return batches
-
-    def split(self, chosen: np.ndarray) -> list[np.ndarray]:
-        """The batch as it is."""
-        return [chosen]
-
-    def _padded_length(self, chosen: np.ndarray) -> int:
-        if self._lengths is None:
-            self._lengths = np.array([max(self.places(b, self._num_sums()) for b in self._sample())])
-        return max(int(self._lengths[0]), self.places(chosen, self._num_sums()))
-
-    def _sample(self) -> list[np.ndarray]:
-        return self.epoch(0, 0)
-
-    def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
-        """One batch: they all have the same shapes."""
-        return super().warm_up(device)[:1]
 
 
 def method_of(n: int, k: int) -> SumMethod:

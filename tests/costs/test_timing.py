@@ -12,8 +12,9 @@ from repro.backbones.fix_settings import POSITIONS
 from repro.backbones.spec import BackboneSpec
 from repro.costs import timing
 from repro.costs.counted_models import SumModelCounter
+from repro.costs.full_batches import FullBatches
 from repro.costs.prompt_counts import sum_counts
-from repro.costs.timing import FullBatches, Plan, measure, method_of, shape_of, step_cost, timing_file
+from repro.costs.timing import Plan, measure, method_of, shape_of, step_cost, timing_file
 from repro.costs.timing_variants import AS_TRAINED, OURS, measure_variants, variants
 from repro.experiments.tiers import gpu_tier, paper_tier, tier_named
 from repro.methods.method import BatchSizes
