@@ -1,8 +1,8 @@
 """Bootstrap over users and seeds: intervals for AUC and GAUC, paired differences, Holm, "no loss".
 
-A method's scores become `Draws` once (O(users x targets + draws x users^2)); intervals and differences then
-cost next to nothing. Two methods' draws hold the same users, since users are drawn from the bootstrap seed
-and the number of users alone: that is what makes differences paired. `docs/statistics.md` states it all.
+A method's scores become `Draws` once (the slow part, O(draws x targets) at most); intervals and differences
+then cost next to nothing. Two methods' draws hold the same users, since users are drawn from the bootstrap
+seed and the number of users alone: that is what makes differences paired. `docs/statistics.md` states it all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUM_DRAWS = 2000
 BOOTSTRAP_SEED = 0
 LEVEL = 0.95
 NO_LOSS_MARGIN = 0.002  # stated before the runs: a loss of AUC below this counts as none
-_USERS_AT_ONCE = 512  # so many rows of a (U, U) matrix are kept
+_SQUARE_PER_TARGET = 30  # up to so many users squared per target, a matrix of users is faster (measured)
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ def draw_metric(
     return Draws(values[0], values[1:], num_users, bootstrap_seed, hashlib.sha256(content).hexdigest())
 
 
-@lru_cache(maxsize=8)  # all methods on the same targets share their draws
+@lru_cache(maxsize=2)  # all methods on the same targets share their draws
 def _drawn_users(needed: bytes, num_users: int, num_draws: int, bootstrap_seed: int) -> np.ndarray:
-    """(1 + B, U) times that each user counts: once, as observed, then as drawn.
+    """(1 + B, U) uint16 times that each user counts: once, as observed, then as drawn.
 
     Args:
         needed: rows of (U,) float64; a draw in which a row sums to nothing is drawn again.
     """
     rows = np.frombuffer(needed).reshape(-1, num_users)
     random = np.random.default_rng([bootstrap_seed, 0])
-    count = np.ones((1 + num_draws, num_users))
+    count = np.ones((1 + num_draws, num_users), dtype=np.uint16)
     for row in count[1:]:
         usable = False
         while not usable:
@@ -114,9 +114,9 @@ def _drawn_users(needed: bytes, num_users: int, num_draws: int, bootstrap_seed: 
 def auc_of_draws(label: np.ndarray, score: np.ndarray, group: np.ndarray, count: np.ndarray) -> np.ndarray:
     """AUC over all targets for each row of how often each user counts.
 
-    With W[u, v] the pairs that u's positives win against v's negatives (ties counted half), a draw c has
-    AUC = c W c / (its positives x its negatives). Pairs are counted in whole and half numbers, so every sum
-    below 2**52 is exact.
+    AUC = pairs won / (all positive weight x all negative weight), where a pair is won by the positive that
+    scores higher, ties counted half. Weights are whole numbers, so sums below 2**52 are exact: both ways of
+    counting pairs give the same AUC, and the one that takes fewer operations is taken.
 
     Args:
         label, score, group: (N,) 0/1, score and user number of each target.
@@ -128,25 +128,70 @@ def auc_of_draws(label: np.ndarray, score: np.ndarray, group: np.ndarray, count:
     order = np.argsort(score, kind="stable")
     label, score, group = label[order], score[order], group[order]
     negative, positive = label == 0, label == 1
-    group_negative, group_positive = group[negative], group[positive]
     # Negatives before `below` score less than a positive, those before `up_to` less or the same.
+    # Example: negatives at 1 2 2 5, a positive at 2: below = 1, up_to = 3, one win and two ties.
     below = np.searchsorted(score[negative], score[positive], side="left")
     up_to = np.searchsorted(score[negative], score[positive], side="right")
+    few_users = count.shape[1] ** 2 <= _SQUARE_PER_TARGET * len(label)
+    pairs_won = pairs_won_by_users if few_users else pairs_won_by_draw
+    won = pairs_won(group[negative], group[positive], below, up_to, count)
+    num_users = count.shape[1]
+    num_positives = count @ np.bincount(group[positive], minlength=num_users).astype(np.float64)
+    num_negatives = count @ np.bincount(group[negative], minlength=num_users).astype(np.float64)
+    return won / (num_positives * num_negatives)
+
+
+def pairs_won_by_users(
+    group_negative: np.ndarray,
+    group_positive: np.ndarray,
+    below: np.ndarray,
+    up_to: np.ndarray,
+    count: np.ndarray,
+) -> np.ndarray:
+    """c W c for each draw c, with W[u, v] the pairs that u's positives win against v's negatives.
+
+    O(U x N) for W and O(B x U^2) for all draws.
+
+    Args:
+        group_negative: (Nn,) users of the negatives, by score. group_positive: (Np,) users of the positives.
+        below, up_to: (Np,) how many negatives score less than a positive, and less or the same.
+        count: (B, U) times that each user was drawn.
+
+    Returns:
+        (B,) pairs won.
+    """
+    num_users, weight = count.shape[1], count.astype(np.float64)
     by_user = np.argsort(group_positive, kind="stable")
-    num_users, num_negatives = count.shape[1], len(group_negative)
     edges = np.searchsorted(group_positive[by_user], np.arange(num_users + 1))
-    won = np.zeros(len(count))
-    for first in range(0, num_users, _USERS_AT_ONCE):
-        users = range(first, min(first + _USERS_AT_ONCE, num_users))
-        wins = np.empty((len(users), num_users))  # rows of 2 W
-        for row, user in zip(wins, users, strict=True):
-            mine = by_user[edges[user] : edges[user + 1]]
-            ends = np.bincount(np.concatenate([below[mine], up_to[mine]]), minlength=num_negatives + 1)
-            beyond = ends[:0:-1].cumsum()[::-1]  # (num_negatives,) ends beyond each negative
-            row[:] = np.bincount(group_negative, weights=beyond, minlength=num_users)
-        won += ((count @ wins.T) * count[:, users.start : users.stop]).sum(axis=1)
-    num_positives = count @ np.bincount(group_positive, minlength=num_users)
-    return won / 2 / (num_positives * (count @ np.bincount(group_negative, minlength=num_users)))
+    wins = np.zeros((num_users, num_users))  # 2 W
+    for user in np.unique(group_positive):
+        mine = by_user[edges[user] : edges[user + 1]]
+        ends = np.bincount(np.concatenate([below[mine], up_to[mine]]), minlength=len(group_negative) + 1)
+        beyond = ends[:0:-1].cumsum()[::-1]  # (Nn,) ends beyond each negative
+        wins[user] = np.bincount(group_negative, weights=beyond, minlength=num_users)
+    return ((weight @ wins.T) * weight).sum(axis=1) / 2
+
+
+def pairs_won_by_draw(
+    group_negative: np.ndarray,
+    group_positive: np.ndarray,
+    below: np.ndarray,
+    up_to: np.ndarray,
+    count: np.ndarray,
+) -> np.ndarray:
+    """As `pairs_won_by_users`, in O(B x N): with c the cumulated weight of the negatives, a positive wins
+    (c[below] + c[up_to]) / 2 of it.
+    """
+    tied = bool((below != up_to).any())
+    cumulated = np.zeros(len(group_negative) + 1)
+    won = np.empty(len(count))
+    for draw, times in enumerate(count):
+        np.cumsum(times[group_negative], out=cumulated[1:])
+        weight = times[group_positive].astype(np.float64)
+        won[draw] = weight @ cumulated[below]
+        if tied:
+            won[draw] = (won[draw] + weight @ cumulated[up_to]) / 2
+    return won
 
 
 def gauc_of_draws(label: np.ndarray, score: np.ndarray, group: np.ndarray, count: np.ndarray) -> np.ndarray:

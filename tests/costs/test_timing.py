@@ -121,18 +121,32 @@ def test_batches_are_as_full_as_rows_allow(workshop, k, length) -> None:
     for key, following in zip(batches.epoch(0, 0)[:-1], batches.epoch(0, 0)[1:], strict=True):
         if len(key) > 1:
             assert batches.places(key) <= length
-        assert batches.places(np.append(key, following[0])) > length, "another row would have fitted"
+        assert not batches.fits(np.append(key, following[0])), "another row would have fitted"
 
 
 @pytest.mark.parametrize("k", [1, 6])
-def test_on_cuda_every_batch_has_the_one_length(workshop, monkeypatch, k) -> None:
+def test_a_batch_that_rows_ran_out_for_is_dropped(workshop, k) -> None:
+    batches = full_batches(workshop, k, 900)
+    batches.number = 10_000
+    every = batches.epoch(0, 0)
+    left = np.setdiff1d(np.arange(len(batches.rows)), np.concatenate(every))
+    assert 0 < len(left) < len(batches.rows) / 2, "rows of the batch that was dropped"
+    assert min(len(key) for key in every) > 1
+    assert all(not batches.fits(np.append(key, left[0])) for key in every)
+    batches = full_batches(workshop, k, 10**9)
+    assert [len(key) for key in batches.epoch(0, 0)] == [len(batches.rows)], "unless it is alone"
+
+
+def test_on_cuda_every_batch_of_every_k_has_the_one_length(workshop, monkeypatch) -> None:
     monkeypatch.setattr(FullBatches, "has_few_lengths", lambda self, device: True)
-    batches = full_batches(workshop, k, 1024)
-    batches.sizes = BatchSizes(text_multiple=BUCKET_MULTIPLE)
-    loaded = [batches.load(key, "cpu") for key in batches.epoch(0, 0)]
-    assert {batch.num_padded_tokens for batch in loaded} == {1024}
-    assert sum(batch.num_tokens for batch in loaded) > 0.75 * 1024 * len(loaded)
-    assert len(batches.warm_up("cpu")) == 1
+    for k in (1, 3, 6):
+        batches = full_batches(workshop, k, 1024)
+        batches.sizes, batches.number = BatchSizes(text_multiple=BUCKET_MULTIPLE), 10_000
+        loaded = [batches.load(key, "cpu") for key in batches.epoch(0, 0)]
+        assert {batch.num_padded_tokens for batch in loaded} == {1024}
+        assert len({len(batch.plan.label) for batch in loaded}) == 1
+        assert min(batch.num_tokens for batch in loaded) > 0.7 * 1024
+        assert len(batches.warm_up("cpu")) == 1
 
 
 @pytest.mark.parametrize("backbone", [{}, {"train_embeddings": False}, {"tuning": "lora", "lora_rank": 2}])
