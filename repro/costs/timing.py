@@ -95,6 +95,9 @@ def measure(
 ) -> Iterator[list[dict[str, Any]]]:
     """Rows of a timing file, k by k, `plan.repeats` of each; a row that runs out of memory says so.
 
+    The first k, the sliding window, is measured again after the last: a device slows down by a per cent or
+    two while it gets warm.
+
     Args:
         fp8: recipe (`fp8_base.RECIPES`) of the frozen base's products; None: as its weights are stored.
 
@@ -108,8 +111,11 @@ def measure(
     of_base: dict[str, Any] = {} if fp8 is None else _into_fp8(tier, loaded, plan, fp8)
     if of_base:
         say(f"fp8, {fp8}: [SUM] states differ by {of_base['fp8_difference']:.2%} from the stored base's")
-    for k in plan.ks:
+    again = plan.ks[:1] if len(plan.ks) > 1 else ()
+    for place, k in enumerate((*plan.ks, *again)):
         found = measure_method(tier, method_of(plan.n, k), loaded, plan)
+        for row in found:
+            row["repeat"] += plan.repeats * (place == len(plan.ks))
         speeds = ", ".join(_shown(row["tokens_per_s"]) for row in found)
         say(f"k = {k}: {speeds} tokens/s, {_shown(found[-1]['targets_per_s'])} targets/s")
         yield [{"device": workshop.device_name, **row, **of_base} for row in found]

@@ -44,6 +44,7 @@ def variants(n: int, k: int, window_tokens: int) -> dict[str, SumMethod]:
         "reset of the last layer, hidden states mixed": fixed(Fixes(reset=Reset(mixing="hidden"))),
         "ALiBi, rotated keys": fixed(Fixes(position="alibi-rotated-keys", alibi_slope=slope)),
         "ALiBi, un-rotated keys": fixed(Fixes(position="alibi-plain-keys", alibi_slope=slope)),
+        "hidden instruction": prompt(instruction="hidden"),
         "the paper's recipe: reset, ALiBi, hidden instruction": dti(n, k),
         "the same with un-rotated keys": dti(n, k, replace(PAPER_FIXES, position="alibi-plain-keys")),
         "[SUM]s inline, with positions": prompt(sum_layout="inline-positions"),
@@ -64,7 +65,7 @@ def measure_variants(
 
     The fixed-token window holds as many tokens as n interactions and a target have on average.
     """
-    plan, loaded = plan or _plan_for(tier), load(workshop, tier, dataset, protocol)
+    plan, loaded = plan or plan_for(tier), load(workshop, tier, dataset, protocol)
     k = max(each for each in plan.ks if each <= 50)
     methods = variants(plan.n, k, _window_tokens(loaded, plan.n))
     beside = {SLIDING: sliding_window(plan.n), AS_TRAINED: methods[OURS]}
@@ -73,12 +74,6 @@ def measure_variants(
         step = found[-1]["step_ms"]
         say(f"{title}: {step if isinstance(step, str) else f'{step:,.1f} ms'}")
         yield [{"device": workshop.device_name, **row, "variant": title} for row in found]
-
-
-def _plan_for(tier: Tier) -> Plan:
-    """A third of the sweep's steps: there are more rows, and repetitions agree within 1 %."""
-    plan = plan_for(tier)
-    return replace(plan, steps=max(plan.steps // 3, 1))
 
 
 def _window_tokens(loaded: Loaded, n: int) -> int:

@@ -41,7 +41,7 @@ def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path)
     measured = list(measure(workshop, tier, "synthetic", "rella", said.append, PLAN))
     rows = [row for rows in measured for row in rows]
     assert [(row["method"], row["k"], row["repeat"]) for row in rows] == [
-        ("sw", 1, 0), ("sw", 1, 1), ("dti", 4, 0), ("dti", 4, 1),
+        ("sw", 1, 0), ("sw", 1, 1), ("dti", 4, 0), ("dti", 4, 1), ("sw", 1, 2), ("sw", 1, 3),
     ]  # fmt: skip
     for row in rows:
         seconds = row["step_ms"] / 1e3
@@ -49,11 +49,12 @@ def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path)
         assert 0.5 * PLAN.length < tokens_per_step <= PLAN.length
         assert row["batch"] <= targets_per_step + 1 <= row["k"] * row["batch"] + 2
         assert row["compile_s"] is None and row["mfu"] is None, "nothing compiled; no known peak"
-    assert len(said) == 2
+    assert len(said) == 3
     file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"])
     file.put(measured[0])
     assert read_measurement(file.path).rows == measured[0], "there as soon as they are measured"
     file.put(measured[1])
+    file.put(measured[2])
     assert read_measurement(file.finish()).rows == rows
     again = timing_file(tmp_path, tier, "synthetic", rows[0]["device"])
     again.put(measured[0])

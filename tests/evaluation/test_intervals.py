@@ -68,11 +68,14 @@ def test_weighted_auc_equals_scikit_learn_on_repeated_rows(targets):
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_more_users_than_are_held_at_once_change_nothing(monkeypatch):
+@pytest.mark.parametrize("decimals", [1, 9])  # with ties and without
+def test_both_ways_of_counting_pairs_give_the_same_bits(monkeypatch, decimals):
     label, (score,), group = simulate()
-    expected = draw_metric(label, [score], group, num_draws=20).drawn
-    monkeypatch.setattr(intervals, "_USERS_AT_ONCE", 7)
-    assert (draw_metric(label, [score], group, num_draws=20).drawn == expected).all()
+    drawn = []
+    for few_users in (0, np.inf):
+        monkeypatch.setattr(intervals, "_SQUARE_PER_TARGET", few_users)
+        drawn.append(draw_metric(label, [score.round(decimals)], group, num_draws=50).drawn)
+    assert (drawn[0] == drawn[1]).all()
 
 
 @given(weighted_targets())

@@ -40,10 +40,19 @@ def test_speed_up_is_the_ratio_of_mean_targets_per_second(tmp_path) -> None:
     text, files = page(tmp_path, rows)
     (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[:6] == ["50", "14.40", "15.00", "1,440", "1,500", "1,000 to 2,000"]
-    assert cells[8:] == ["70.00", "0.250", "40"]
+    assert cells[:7] == ["50", "14.40", "15.00", "1,440", "1,500", "1,000 to 2,000", "2"]
+    assert cells[7:] == ["80.0", "9", "120", "70.00", "0.250", "40"]
+    assert "measured once more" not in text
     assert "smollm2-135m shape, full, n = 20, A device" in text
     assert b"14.4" in files["timing.json"]
+
+
+def test_the_sliding_window_counts_with_what_was_measured_after_the_last_k(tmp_path) -> None:
+    rows = [row("sw", 1, 0, 90.0), row("dti", 50, 0, 1400.0), row("sw", 1, 1, 110.0)]
+    text, _ = page(tmp_path, rows)
+    (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
+    assert line.split("|")[2].strip() == "14.00"
+    assert "measured once more after the last k" in text
 
 
 def test_a_row_without_memory_or_without_sw_has_no_ratio(tmp_path) -> None:
