@@ -1,6 +1,10 @@
 """BAHE's quality page: which runs, with which learning rates, and what was tried to choose them.
 
 BAHE, LLM-CTR and DTI over BAHE, beside the sliding window, DTI (tuned recipe) and DIN on the same targets.
+Rows of the group `more` are about what these leave open: `llm-ctr-recent` reads every text once (of LLM-CTR's
+usual sequences, two hold each interaction), `dti-bahe-1` streams nothing (what it differs from BAHE in is the
+form), and those that end in `-longer` train until convergence by table 3's rule.
+
 Every method of the family is tried with the same learning rates on the validation split (`trials`); the best
 by validation AUC is written down in `selected_bahe.py`, and a test compares the two.
 """
@@ -15,6 +19,7 @@ from repro.experiments.run_config import RunConfig, Tier
 from repro.experiments.selected_bahe import SELECTED, UNSEARCHED
 from repro.experiments.selection import Trial
 from repro.experiments.table1 import table1_runs
+from repro.experiments.table3 import until_convergence
 from repro.methods.bahe.settings import BaheMethod, bahe, dti_bahe, llm_ctr
 
 KS = (50, 10)
@@ -26,13 +31,15 @@ FAMILIES: dict[str, Callable[[int], BaheMethod]] = {
     "dti-bahe": lambda n: dti_bahe(n, SELECTION_K),
     "llm-ctr": llm_ctr,
 }
+RECENT, LONGER = "llm-ctr-recent", "-longer"
 OWN = ("bahe", "llm-ctr", *(f"dti-bahe-{k}" for k in KS))
+MORE = (RECENT, "dti-bahe-1", f"bahe{LONGER}", f"dti-bahe-{SELECTION_K}{LONGER}")
 PARTNERS = ("sw", "dti-tuned-50", "din")
-GROUPS = {"all": (*OWN, *PARTNERS), "own": OWN}
+GROUPS = {"all": (*OWN, *PARTNERS), "own": OWN, "more": MORE}
 
 
 def bahe_runs(tier: Tier, dataset: str, protocol: str, selection: str | None, seeds: int) -> list[RunConfig]:
-    """All runs of the selected rows, row by row; None is all of them.
+    """All runs of the selected rows, row by row; None is all of them but `more`.
 
     Raises:
         ConfigError: an unknown row.
@@ -40,19 +47,22 @@ def bahe_runs(tier: Tier, dataset: str, protocol: str, selection: str | None, se
     from repro.experiments.baselines import baseline_runs  # imports torch
 
     runs: list[RunConfig] = []
-    for row in pick_rows(selection, (*OWN, *PARTNERS), GROUPS):
+    for row in pick_rows(selection, (*OWN, *MORE, *PARTNERS), GROUPS):
         if row == "din":
             runs += baseline_runs(tier, dataset, protocol, row, seeds)
         elif row in PARTNERS:
             runs += table1_runs(tier, dataset, protocol, row, seeds)
         else:
-            method = _method(row, tier.n)
+            method = _method(row.removesuffix(LONGER), tier.n)
             chosen = with_learning_rate(tier, learning_rate(tier, method.name))
+            chosen = until_convergence(chosen) if row.endswith(LONGER) else chosen
             runs += [RunConfig(method, "tuned", chosen, dataset, protocol, seed) for seed in range(seeds)]
     return runs
 
 
 def _method(row: str, n: int) -> BaheMethod:
+    if row == RECENT:
+        return replace(llm_ctr(n), sequences=("recent",))
     family, _, k = row.rpartition("-")
     return dti_bahe(n, int(k)) if family == "dti-bahe" else FAMILIES[row](n)
 

@@ -26,11 +26,15 @@ def table3_runs(
         selection: rows as in `table1`; None: SW and k = 50 in both recipes, then k = 30 and 10.
         seeds: of SW and k = 50; other rows have one, unless they are named in the selection.
     """
-    training = replace(tier.training, max_epochs=MAX_EPOCHS, patience=PATIENCE)
-    longer = replace(tier, training=training)
+    longer = until_convergence(tier)
     if selection is not None:
         runs = table1_runs(longer, dataset, protocol, selection, seeds)
     else:
         runs = table1_runs(longer, dataset, protocol, ",".join(SEEDED), seeds)
         runs += table1_runs(longer, dataset, protocol, ",".join(ONCE), 1)
     return [replace(run, recipe="control") for run in runs]
+
+
+def until_convergence(tier: Tier) -> Tier:
+    """The tier with training that ends by the page's rule."""
+    return replace(tier, training=replace(tier.training, max_epochs=MAX_EPOCHS, patience=PATIENCE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from repro.errors import ConfigError
 from repro.experiments.bahe import FAMILIES, LEARNING_RATES, bahe_runs, learning_rate, trials
 from repro.experiments.selected_bahe import SELECTED, UNSEARCHED
 from repro.experiments.table1 import table1_runs
+from repro.experiments.table3 import MAX_EPOCHS, PATIENCE
 from repro.experiments.tiers import TIERS, tier_named
 
 FILES = sorted((paths.results_dir() / "selection" / "bahe").glob("*.json"))
@@ -40,6 +42,18 @@ def test_rows_are_picked_by_name_and_group() -> None:
     assert [run.method.name for run in bahe_runs(tier, *GPU, "din,llm-ctr", 1)] == ["din", "llm-ctr"]
     with pytest.raises(ConfigError, match="rows"):
         bahe_runs(tier, *GPU, "dti-bahe-7", 1)
+
+
+def test_rows_beyond_the_comparison_change_what_they_say_and_nothing_else() -> None:
+    tier = tier_named("gpu")
+    recent, single, *longer = bahe_runs(tier, *GPU, "more", 1)
+    bahe, llm_ctr, streaming = bahe_runs(tier, *GPU, "bahe,llm-ctr,dti-bahe-50", 1)
+    assert recent == replace(llm_ctr, method=replace(llm_ctr.method, sequences=("recent",)))
+    assert single.method == replace(streaming.method, k=1) and single.tier == streaming.tier
+    for run, short in zip(longer, (bahe, streaming), strict=True):
+        assert run.method == short.method
+        assert (run.training.max_epochs, run.training.patience) == (MAX_EPOCHS, PATIENCE)
+        assert replace(run.training, max_epochs=1, patience=short.training.patience) == short.training
 
 
 @pytest.mark.parametrize("name", TIERS)
