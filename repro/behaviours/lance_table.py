@@ -4,7 +4,7 @@ A folder holds::
 
     table.lance/  one row per behaviour: text, vector, crc32 of both; fingerprint in the schema
     vectors.f32   the vectors alone, row by row, memory-mapped by readers; grows when they are asked for
-    vectors.json  how many rows are in it, and of which data files of Lance's
+    vectors.json  how many rows are in it, of which data files of Lance's, and their crc32
     lock          held by whoever writes
     fillings.json what each filling cost, if written by `methods/bahe/filled_table.py`
 
@@ -17,7 +17,6 @@ stays what it is.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +31,8 @@ from filelock import FileLock
 from torch import Tensor
 
 from repro.behaviours.table import check_new_rows, other_fingerprint
+from repro.behaviours.vector_file import VectorFile
 from repro.errors import StorageError, TableError
-from repro.records.atomic import json_bytes, write_file
 
 _READ_ROWS = 8192  # vectors in memory while they are exported
 _FINGERPRINT = b"fingerprint"  # in the schema
@@ -70,7 +69,7 @@ class LanceTable:
         self.folder, self.fingerprint, self.width = Path(folder), fingerprint, width
         self._lance = _lance()
         self._uri = str(self.folder / "table.lance")
-        self._file, self._marker = self.folder / "vectors.f32", self.folder / "vectors.json"
+        self._file = VectorFile(self.folder, width)
         self._row: dict[str, int] = {}
         vector = pa.list_(pa.float32(), width)
         fields = [("text", pa.string()), ("vector", vector), ("crc32", pa.uint32())]
@@ -185,8 +184,10 @@ class LanceTable:
     def vectors(self) -> Tensor:
         """As in `BehaviourTable`. Rows that no process has asked for yet are checked and written to the file.
 
+        The file is checked once for each opening of the table, and written again where it is damaged.
+
         Raises:
-            TableError: a vector is damaged. StorageError: the file cannot be written.
+            TableError: a vector of the table is damaged. StorageError: the file cannot be written.
         """
         rows = len(self)
         if not rows:
@@ -194,41 +195,30 @@ class LanceTable:
         if self._exported() < rows:
             with _writing(self.folder), self._lock:
                 if (there := self._exported()) < rows:  # another process may have been faster
-                    self._export(there)
-        # Copy on write: torch wants memory that it may write to, and the file stays as it is.
-        return torch.from_numpy(np.memmap(self._file, np.float32, "c", shape=(rows, self.width)))
+                    self._file.append(there, self._checked(there), self._data_files())
+        return self._file.mapped(rows)
+
+    def verify(self) -> None:
+        """Read every vector of the table, and of the file that readers map, against its checksum.
+
+        Raises:
+            TableError: one is damaged. StorageError: as `vectors`.
+        """
+        for _ in self._checked(0):
+            pass
+        self.vectors()
 
     def _exported(self) -> int:
-        """How many rows the file holds; 0 where it is missing, not whole, or of another table.
-
-        It may hold more than this version has, if another process went on. It is another table's if the table
-        was built anew, or set back to an older version and continued in another way.
-        """
+        """How many rows the mapped file holds; it may be more than this version has."""
         try:
-            marker = json.loads(self._marker.read_text())
-            rows, files = int(marker["rows"]), marker["files"]
-            whole = self._file.stat().st_size >= rows * self.width * 4
-            own = self._data_files()
-        except (OSError, ValueError, KeyError, TypeError):
+            files = self._data_files()
+        except (OSError, ValueError):
             return 0
-        same = files[: len(own)] == own[: len(files)]
-        return rows if whole and same and (rows <= len(self)) == (len(files) <= len(own)) else 0
+        return self._file.rows_of(files, len(self))
 
     def _data_files(self) -> list[str]:
         """Names of Lance's data files in the order of rows; each is new, and never changed."""
         return [file.path for fragment in self._dataset.get_fragments() for file in fragment.data_files()]
-
-    def _export(self, first: int) -> None:
-        """Write the rows from `first` on behind those that are there; a kill leaves the marker as it was."""
-        if not first:
-            self._file.unlink(missing_ok=True)  # who has it mapped keeps it
-        with self._file.open("r+b" if first else "wb") as file:
-            file.seek(first * self.width * 4)
-            for vectors in self._checked(first):
-                file.write(vectors.data.cast("B"))
-            file.flush()
-            os.fsync(file.fileno())
-        write_file(self._marker, json_bytes({"files": self._data_files(), "rows": len(self)}))
 
     def _checked(self, first: int) -> Iterator[np.ndarray]:
         """The vectors from row `first` on, some rows at a time, each held against its checksum."""

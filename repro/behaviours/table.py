@@ -207,7 +207,10 @@ def other_fingerprint(where: object, found: str, expected: str) -> TableError:
 def not_filled(missing: Sequence[str], asked: int) -> TableError:
     """The error for behaviours that a table lacks. missing: their texts; asked: how many were looked up."""
     what = f"{len(missing)} of {asked} behaviours are missing, {missing[0]!r} first"
-    fix = "fill the table first, or give `look_up` an encoder"
+    fix = (
+        "add them with `fill` (`python -m repro build-table` adds those of a data set's items), or allow "
+        "encoding on the fly: pass the table's encoder as `encoder`"
+    )
     return TableError("behaviour table", what, "every behaviour that is asked for", fix)
 
 

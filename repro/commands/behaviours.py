@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -10,6 +12,15 @@ from repro import paths
 from repro.commands import output
 from repro.commands.options import DataDirOption, DatasetOption, ProtocolOption, PublishOption, TierOption
 from repro.errors import ConfigError, TableError
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """A setting that is refused was typed on the command line: the error names its option."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(option, error.found, error.expected, f"pass another {option}") from None
 
 
 def build_table(
@@ -22,19 +33,23 @@ def build_table(
 ) -> None:
     """Fill the behaviour table that BAHE's runs of a tier and data set read; only what is missing is encoded.
 
-    Under `accelerate launch -m repro build-table` all processes share the work.
+    All of the table's vectors are then read back once, each against its checksum. Under
+    `accelerate launch -m repro build-table` all processes share the encoding.
     """
+    from repro.behaviours.pooling import POOLINGS
     from repro.data import default_protocol
     from repro.experiments.tiers import tier_named
+    from repro.methods.bahe.settings import BAHE, BaheMethod
 
     chosen = tier_named(tier)
     dataset = dataset or chosen.datasets[0]
+    with _naming("--layer-cut" if pooling in POOLINGS else "--pooling"):
+        method = BaheMethod(BAHE, chosen.n, layer_cut=layer_cut, pooling=pooling)
     from repro.behaviours.build import processes
     from repro.behaviours.encoding import BehaviourEncoder
-    from repro.behaviours.lance_table import INSTALL
+    from repro.behaviours.lance_table import INSTALL, LanceTable
     from repro.behaviours.texts import behaviours_of
     from repro.methods.bahe.filled_table import filled_table, tables_folder
-    from repro.methods.bahe.settings import BAHE, BaheMethod
     from repro.pipeline import Workshop
     from repro.prompts.templates import template_for
 
@@ -45,19 +60,17 @@ def build_table(
     items = workshop.load(chosen, dataset, protocol or default_protocol(dataset)).data.items
     backbone = workshop.backbone(chosen)
     backbone.model.to(workshop.device)
-    method = BaheMethod(BAHE, chosen.n, layer_cut=layer_cut, pooling=pooling)
+    with _naming("--layer-cut"):
+        num_lower = method.num_lower(backbone.num_layers)
     answers = (backbone.yes_id, backbone.no_id)
     behaviours = behaviours_of(items, backbone.tokenizer, template_for(dataset), answers)
-    encoder = BehaviourEncoder(
-        backbone,
-        method.num_lower(backbone.num_layers),
-        pooling,
-        chosen.training.precision,
-        template=behaviours.template,
-    )
+    precision = chosen.training.precision
+    encoder = BehaviourEncoder(backbone, num_lower, pooling, precision, template=behaviours.template)
     table, behaviour_s = filled_table(tables, behaviours, encoder)
     cost = "unknown" if behaviour_s is None else f"{behaviour_s * len(behaviours):.1f} s"
     if processes().is_main_process:
+        assert isinstance(table, LanceTable), "tables have a folder"
+        table.verify()
         typer.echo(
             f"{len(behaviours):,} behaviours of {dataset} are in {tables}, table {encoder.fingerprint[:12]} "
             f"of {len(table):,}; cost of encoding them on this device: {cost}"
@@ -66,7 +79,10 @@ def build_table(
 
 def bench_table(
     sizes: Annotated[
-        str | None, typer.Option(help="Behaviours, comma-separated; default: 10 thousand to 1 million.")
+        str | None,
+        typer.Option(
+            help="Behaviours, comma-separated, each 4,096 or more; default: 10 thousand to 1 million."
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Of every measurement.")] = 3,
     publish: PublishOption = False,

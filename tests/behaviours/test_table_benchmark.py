@@ -72,6 +72,22 @@ def test_tables_smaller_than_a_lookup_are_refused(tmp_path) -> None:
         table_benchmark.run_benchmark(tmp_path, sizes=(100, 5000))
 
 
+def test_the_help_names_the_smallest_size() -> None:
+    shown = CliRunner().invoke(app, ["bench-table", "--help"], env={"COLUMNS": "200"}).output
+    assert f"each {table_benchmark.ASKED:,} or more" in shown
+
+
+@needs_lance
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [*(("--layer-cut", value) for value in ("1.5", "0", "nan", "0.01")), ("--pooling", "max")],
+)
+def test_a_refused_option_of_build_table_is_named(small, option, value) -> None:
+    error = CliRunner().invoke(app, ["build-table", "--tier", "test", option, value]).exception
+    assert isinstance(error, ConfigError)
+    assert error.where == option and value in error.found and error.fix == f"pass another {option}"
+
+
 @needs_lance
 def test_bench_table_command(small, tmp_path) -> None:
     done = CliRunner().invoke(app, ["bench-table", "--sizes", "5000", "--repeats", "1"])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from behaviour_cases import WIDTH, random_rows
+from typer.testing import CliRunner
 
 from repro.behaviours.lance_table import LanceTable
+from repro.cli import app
 from repro.errors import StorageError, TableError
 
 pytest.importorskip("lance")
@@ -90,6 +94,109 @@ def test_exported_vectors_that_are_not_whole_are_exported_again(folder, name, le
     exported = folder / name
     exported.write_bytes(exported.read_bytes()[:left])
     assert np.array_equal(LanceTable(folder, FINGERPRINT, WIDTH).vectors().numpy(), everything()[1])
+
+
+def garbage(exported: Path) -> None:
+    count = exported.stat().st_size // 4
+    np.random.default_rng(7).standard_normal(count, dtype=np.float32).tofile(exported)
+
+
+def one_bit(exported: Path) -> None:
+    exported.write_bytes(flip(exported.read_bytes(), np.random.default_rng(7)))
+
+
+@pytest.mark.parametrize("damage", [garbage, one_bit])
+def test_damaged_exported_vectors_are_exported_again(folder, damage, caplog) -> None:
+    LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+    exported = folder / "vectors.f32"
+    size = exported.stat().st_size
+    damage(exported)
+    assert exported.stat().st_size == size and exported.read_bytes() != everything()[1].tobytes()
+    table = LanceTable(folder, FINGERPRINT, WIDTH)
+    assert np.array_equal(table.vectors().numpy(), everything()[1])
+    assert exported.read_bytes() == everything()[1].tobytes() and f"{exported} is damaged" in caplog.text
+    table.add(*random_rows(20, first=80))
+    table.vectors()
+    caplog.clear()
+    again = LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+    assert np.array_equal(again[80:].numpy(), random_rows(20, first=80)[1])
+    assert caplog.text == "", "the checksum goes on over added rows"
+
+
+def test_damaged_exported_vectors_are_not_added_to(folder) -> None:
+    LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+    garbage(folder / "vectors.f32")
+    table = LanceTable(folder, FINGERPRINT, WIDTH)
+    table.add(*random_rows(20, first=80))
+    assert np.array_equal(table.vectors()[:80].numpy(), everything()[1])
+
+
+def test_the_checksum_is_computed_once_per_opening(folder, monkeypatch) -> None:
+    LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+    table, checked, crc32 = LanceTable(folder, FINGERPRINT, WIDTH), [], zlib.crc32
+    monkeypatch.setattr(zlib, "crc32", lambda data, *start: checked.append(len(data)) or crc32(data, *start))
+    for _ in range(3):
+        table.vectors()
+    assert checked == [80 * WIDTH * 4]
+
+
+def test_an_export_without_checksum_is_made_again(folder) -> None:
+    """As an earlier version wrote it."""
+    LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+    manifest = json.loads((folder / "vectors.json").read_text())
+    expected = manifest.pop("crc32")
+    (folder / "vectors.json").write_text(json.dumps(manifest))
+    garbage(folder / "vectors.f32")
+    assert np.array_equal(LanceTable(folder, FINGERPRINT, WIDTH).vectors().numpy(), everything()[1])
+    assert json.loads((folder / "vectors.json").read_text())["crc32"] == expected
+
+
+@pytest.mark.parametrize("values", [{"rows": -5}, {"rows": 1e999}, {"files": None}, {"crc32": "none"}])
+def test_an_impossible_manifest_counts_as_none(folder, values) -> None:
+    LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+    path = folder / "vectors.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    assert np.array_equal(LanceTable(folder, FINGERPRINT, WIDTH).vectors().numpy(), everything()[1])
+
+
+def flip_vectors(folder: Path) -> None:
+    """64 successive bytes in the middle of the largest of Lance's data files, where its vectors are."""
+    data = max(folder.glob("table.lance/data/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    middle = slice(len(content) // 2, len(content) // 2 + 64)
+    content[middle] = bytes(each ^ 255 for each in content[middle])
+    data.write_bytes(content)
+
+
+def test_damage_in_the_table_is_found_behind_a_whole_export(folder) -> None:
+    LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+    LanceTable(folder, FINGERPRINT, WIDTH).verify()
+    flip_vectors(folder)
+    table = LanceTable(folder, FINGERPRINT, WIDTH)
+    assert np.array_equal(table.vectors().numpy(), everything()[1]), "the export is a whole copy"
+    with pytest.raises(TableError, match="is not what was written") as error:
+        table.verify()
+    assert error.value.fix.startswith(f"delete {folder} and build the table again")
+
+
+def test_damage_in_the_table_and_in_its_export_is_an_error(folder) -> None:
+    LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+    flip_vectors(folder)
+    garbage(folder / "vectors.f32")
+    for _ in range(2):
+        with pytest.raises(TableError, match="is not what was written"):
+            LanceTable(folder, FINGERPRINT, WIDTH).vectors()
+
+
+def test_build_table_reports_no_success_on_a_damaged_table(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("REPRO_CACHE_DIR", str(tmp_path / "cache"))
+    arguments = ["build-table", "--tier", "test", "--dataset", "synthetic"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (built,) = (tmp_path / "cache" / "behaviours").iterdir()
+    assert (built / "vectors.f32").is_file(), "read back"
+    flip_vectors(built)
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, TableError) and "behaviours of synthetic" not in refused.output
 
 
 def test_vectors_of_a_table_that_was_there_before_are_not_taken(folder) -> None:

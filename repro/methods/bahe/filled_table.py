@@ -13,6 +13,7 @@ from repro.behaviours.build import processes
 from repro.behaviours.encoding import BehaviourEncoder
 from repro.behaviours.table import BehaviourTable, open_table
 from repro.behaviours.texts import Behaviours
+from repro.errors import RecordError
 from repro.records.atomic import json_bytes, write_file
 from repro.records.environment import device_name
 from repro.records.schema import NonNegative, Positive, Section, parse_json, validate
@@ -41,6 +42,22 @@ def tables_folder(root: Path) -> Path | None:
     return root / "behaviours" if importlib.util.find_spec("lance") is not None else None
 
 
+def _folder(tables: Path | None, encoder: BehaviourEncoder) -> Path | None:
+    return None if tables is None else tables / f"{encoder.fingerprint[:NAME_DIGITS]}.lance"
+
+
+def table_of(tables: Path | None, encoder: BehaviourEncoder) -> BehaviourTable:
+    """The encoder's table as it is; created empty where there is none.
+
+    Args:
+        tables: as in `filled_table`.
+
+    Raises:
+        TableError: damaged. StorageError: cannot be written.
+    """
+    return open_table(_folder(tables, encoder), encoder.fingerprint, encoder.width)
+
+
 def filled_table(
     tables: Path | None, behaviours: Behaviours, encoder: BehaviourEncoder
 ) -> tuple[BehaviourTable, float | None]:
@@ -58,8 +75,7 @@ def filled_table(
     Raises:
         TableError, RecordError: damaged. StorageError: cannot be written.
     """
-    folder = None if tables is None else tables / f"{encoder.fingerprint[:NAME_DIGITS]}.lance"
-    table, state = open_table(folder, encoder.fingerprint, encoder.width), processes()
+    folder, table, state = _folder(tables, encoder), table_of(tables, encoder), processes()
     device = device_name(str(encoder.device) if encoder.device.type == "cuda" else None)
     state.wait_for_everyone()  # all have opened the table: nobody waits for the lock that is taken now
     # Who finds the behaviours there finds their cost too: it is written before the lock is let go.
@@ -84,6 +100,10 @@ def _fillings(folder: Path) -> list[dict[str, Any]]:
     path = folder / COSTS
     if not path.exists():
         return []
-    content = parse_json(path.read_bytes(), path)
-    validate(Fillings, content, path)
+    try:
+        content = parse_json(path.read_bytes(), path)
+        validate(Fillings, content, path)
+    except RecordError as error:
+        fix = "delete this file: what earlier fillings cost is then unknown, and the table stays as it is"
+        raise RecordError(error.where, error.found, error.expected, fix) from error
     return list(content["fillings"])

@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from repro.backbones.loading import Backbone
 from repro.behaviours.drift import DriftingItems
 from repro.behaviours.encoding import BehaviourEncoder
+from repro.behaviours.table import BehaviourTable
 from repro.behaviours.texts import Behaviours, behaviours_of
 from repro.data.interactions import TEST, TRAIN, VALIDATION, PreparedData
+from repro.errors import ConfigError
 from repro.methods.bahe.batches import BaheBatches, layout_of
 from repro.methods.bahe.filled_table import filled_table
 from repro.methods.bahe.llm_ctr import LlmCtrModel
 from repro.methods.bahe.model import BaheModel
 from repro.methods.bahe.sequences import SequenceSource
-from repro.methods.bahe.settings import DTI_BAHE, LLM_CTR, BaheMethod
+from repro.methods.bahe.settings import BAHE, DTI_BAHE, LLM_CTR, BaheMethod
 from repro.methods.bahe.streaming import StreamingBaheModel, streaming_batches
 from repro.methods.bahe.vectors import BehaviourVectors, TableVectors, TextVectors
 from repro.methods.method import BatchSizes
@@ -97,6 +100,44 @@ def bahe_task(
         table_build_s=None if encoded is None or behaviour_s is None else behaviour_s * encoded,
         behaviours_encoded=encoded,
     )
+
+
+def scoring_batches(
+    method: BaheMethod,
+    data: PreparedData,
+    rows: np.ndarray,
+    behaviours: Behaviours,
+    table: BehaviourTable,
+    encoder: BehaviourEncoder | None = None,
+    batch_targets: int = 64,
+    max_places: int = 4096,
+) -> BaheBatches:
+    """Targets that a trained model of `bahe` is to score, from a table that is read and not filled.
+
+    `Trainer.scores` and `repro.training.scoring.score_targets` take them. They may be of items that training
+    never saw; all items of `data` need a vector, in the table or by the encoder.
+
+    Args:
+        method: `bahe`, cached, as it was trained.
+        data: the targets among their users' interactions. rows: (B,) of the targets in it; no score
+            depends on their labels.
+        behaviours: of the data's items, in the template of training.
+        table: that of training, or another one of its encoder.
+        encoder: the table's; encodes on the fly what the table lacks. None: that is an error.
+        batch_targets: targets per batch. max_places: vectors per forward pass, about.
+
+    Raises:
+        ConfigError: another method; behaviours of another template than the encoder's.
+        TableError: a behaviour is missing and there is no encoder; the encoder is not the table's.
+    """
+    if method.name != BAHE or not method.cached or method.drift is not None:
+        found = f"{method.name}, cached={method.cached}, drift={method.drift}"
+        raise ConfigError("method to score with", found, "bahe, cached, without drift", "choose such a one")
+    vectors = TableVectors(table, behaviours, encoder)
+    source = SequenceSource(data, behaviours, method.sequences, method.n)
+    layout = layout_of(_layout_kind(method), BatchSizes(max_tokens=max_places), packed=False)
+    label = data.interactions.label
+    return BaheBatches(source, behaviours, vectors, label, rows, batch_targets, layout, shuffled=False)
 
 
 def _encoded(method: BaheMethod, drifting: DriftingItems | None, behaviours: Behaviours) -> int | None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from repro.backbones.visibility import send
-from repro.behaviours.encoding import padded_length
-from repro.behaviours.table import BehaviourTable, missing_behaviours, not_filled
+from repro.behaviours.encoding import BehaviourEncoder, padded_length
+from repro.behaviours.table import BehaviourTable, look_up, missing_behaviours, not_filled
 from repro.behaviours.texts import Behaviours
 
 
@@ -62,21 +62,32 @@ class TableVectors:
     Args:
         table: where they are.
         behaviours: of the data set.
+        encoder: encodes what the table lacks, once and without adding it; None: that is not allowed.
 
     Raises:
-        TableError: a behaviour is missing.
+        TableError: a behaviour is missing and there is no encoder, or the encoder is not the table's.
+        ConfigError: the behaviours were cut by another template than the encoder's.
     """
 
-    def __init__(self, table: BehaviourTable, behaviours: Behaviours) -> None:
+    def __init__(
+        self, table: BehaviourTable, behaviours: Behaviours, encoder: BehaviourEncoder | None = None
+    ) -> None:
         missing = missing_behaviours(table, behaviours)
-        if len(missing):
+        if len(missing) and encoder is None:
             raise not_filled(behaviours.texts_of(missing), len(behaviours))
-        self._row = torch.from_numpy(table.rows(behaviours.text))  # texts are looked up once
-        self._vectors = table.vectors()
+        row = table.rows(behaviours.text)  # texts are looked up once
+        row[missing] = len(table) + np.arange(len(missing))
+        self._row, self._vectors = torch.from_numpy(row), table.vectors()
+        self._encoded = torch.from_numpy(look_up(table, behaviours, missing, encoder))
 
     def load(self, behaviours: np.ndarray, device: torch.device | str) -> LoadedBehaviours:
         """As in `BehaviourVectors`."""
-        vectors = self._vectors[self._row[torch.from_numpy(behaviours)]]
+        row = self._row[torch.from_numpy(behaviours)]
+        if not len(self._encoded):
+            return LoadedBehaviours(send(self._vectors[row], torch.device(device)))
+        there, held = row < len(self._vectors), len(self._vectors)
+        vectors = self._encoded.new_empty(len(row), self._encoded.shape[1])
+        vectors[there], vectors[~there] = self._vectors[row[there]], self._encoded[row[~there] - held]
         return LoadedBehaviours(send(vectors, torch.device(device)))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from repro.behaviours.drift import KINDS
 from repro.behaviours.pooling import POOLINGS
+from repro.behaviours.table import keeps_tables
 from repro.experiments.bahe import FAMILIES
 from repro.paths import PROJECT_ROOT
 
@@ -20,7 +21,7 @@ SEQUENCES = ("purchase", "search")
 
 @pytest.fixture
 def shop(tmp_path, monkeypatch) -> None:
-    """A folder with events.csv, whose columns are those of the page."""
+    """A folder with events.csv, whose columns are those of the page, and later.csv with a new item."""
     (header,) = re.findall(r"^user,item,.*$", PAGE, flags=re.MULTILINE)
     rows = np.arange(300)
     columns = {
@@ -31,7 +32,10 @@ def shop(tmp_path, monkeypatch) -> None:
         "timestamp": rows,
         "sequence": [SEQUENCES[row // 9 % 2] for row in rows],
     }
-    pd.DataFrame(columns)[header.split(",")].to_csv(tmp_path / "events.csv", index=False)
+    events = pd.DataFrame(columns)[header.split(",")]
+    events.to_csv(tmp_path / "events.csv", index=False)
+    new = events.tail(9).assign(item=99, text="toaster", timestamp=300 + np.arange(9))
+    pd.concat([events, new]).to_csv(tmp_path / "later.csv", index=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPRO_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("REPRO_CACHE_DIR", str(tmp_path / "cache"))
@@ -39,8 +43,8 @@ def shop(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.usefixtures("shop")
 def test_the_examples_run() -> None:
-    own, outside, later = {}, {}, {}
-    (code,) = [each for each in EXAMPLES if "events.csv" in each]
+    own, outside, later, new = {}, {}, {}, {}
+    (code,) = [each for each in EXAMPLES if "events.csv" in each and "later.csv" not in each]
     exec(code, own)
     assert own["run"].status == "ok"
     assert own["run"].record["config"]["behaviours"]["sequences"] == list(SEQUENCES)
@@ -53,7 +57,12 @@ def test_the_examples_run() -> None:
     assert (later["table"].rows(wanted.text) < 0).sum() == 3, "one item is new: no, yes and alone"
     expected = later["encoder"].encode(wanted.tokens_of(np.arange(len(wanted))))
     assert np.array_equal(later["served"], expected)
-    assert len(EXAMPLES) == 3
+    (code,) = [each for each in EXAMPLES if "later.csv" in each]
+    exec(code, new)
+    assert np.array_equal(new["row"], np.arange(300, 309)) and (new["score"] > 0).all()
+    missing = new["table"].rows(new["behaviours"].text) < 0
+    assert missing.sum() == 3 or not keeps_tables(), "the toaster: no, yes and alone"
+    assert len(EXAMPLES) == 4
 
 
 def test_the_page_names_methods_settings_and_sessions() -> None:

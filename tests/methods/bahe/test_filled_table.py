@@ -88,6 +88,12 @@ def test_a_lost_cost_is_unknown_and_a_damaged_one_is_an_error(tables, encoder) -
     cost.write_text('{"fillings": [{"seconds": 1.0}]}')
     with pytest.raises(RecordError, match=r"fillings\.json.*fillings\.0\.behaviours"):
         filled_table(tables, FEW, encoder)
+    cost.write_text('{"fillings": [{"sec')
+    with pytest.raises(RecordError, match=r"fillings\.json") as error:
+        filled_table(tables, FEW, encoder)
+    assert error.value.fix.startswith("delete this file:")
+    cost.unlink()
+    assert len(filled_table(tables, FEW, encoder)[0]) == len(FEW), "the advice works"
 
 
 def test_the_cost_is_written_before_anybody_else_may_fill(tables, encoder, monkeypatch) -> None:
