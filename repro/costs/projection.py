@@ -76,6 +76,24 @@ def measured_mfu(
     return Mfu(value, f"measured on {names}, {chosen[0]['method']}, k = {chosen[0]['k'] or 1}")
 
 
+def carried_mfu(measured: Sequence[tuple[str, float]], device: Device) -> Mfu:
+    """Median MFU of what was measured on a device, else on others; `DEFAULT_MFU` where nothing was.
+
+    For steps too small to keep a device busy: what another device reached is the better guess then than an
+    MFU that large steps reach.
+
+    Args:
+        measured: (device's name, MFU) of the very step. device: that the hours are for.
+    """
+    own = [each for each in measured if device_of(each[0]) is device]
+    chosen = own or list(measured)
+    if not chosen:
+        return Mfu(DEFAULT_MFU, "assumed, none measured")
+    names = ", ".join(sorted({name for name, _ in chosen}))
+    carried = "" if own else f", assumed for the {device.title}"
+    return Mfu(statistics.median(value for _, value in chosen), f"measured on {names}{carried}")
+
+
 def need(good: bool, what: str, found: object, expected: str) -> None:
     """Raises ConfigError unless `good`."""
     if not good:

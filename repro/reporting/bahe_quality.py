@@ -9,21 +9,21 @@ from repro.evaluation.intervals import (
     no_loss,
     smallest_detectable_difference,
 )
-from repro.reporting.bahe_quality_rows import FAMILY_TITLES, LLM_CTR, Group, Pair, Row, groups, pairs
+from repro.reporting.bahe_costs import costs_table, larger_k_text, versions_text
+from repro.reporting.bahe_quality_rows import DTI_BAHE, FAMILY_TITLES, Group, Pair, Row, groups, pairs
+from repro.reporting.bahe_rates import rates_text, selection_k
 from repro.reporting.bahe_variants import TABLE_COST
-from repro.reporting.cells import Cell, comparable_times
+from repro.reporting.cells import Cell
 from repro.reporting.claims import ALPHA, ALPHA_TEXT, LEVEL_TEXT, MIN_SEEDS, NO_LOSS_DATASETS, POWER
 from repro.reporting.floor import LEGEND, floor_section
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
     compact,
-    duration,
     listed,
     p_value,
     page,
     plural,
-    ratio,
     score,
     signed,
     table,
@@ -35,11 +35,8 @@ from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.scores import auc_interval
 from repro.reporting.trials import trials_section
 
+TITLES = listed(list(FAMILY_TITLES.values()))
 INTERVAL = f"{LEVEL_TEXT} interval"
-NOT_SEARCHED = (
-    f"Learning rates not searched: {listed(list(FAMILY_TITLES.values()))} have one common learning rate that "
-    "nobody chose on this data set. Differences to rows with a chosen one may be the rate's."
-)
 
 
 def render(inputs: Inputs) -> dict[str, bytes]:
@@ -50,13 +47,16 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         blocks.append("All rows: not run.")
     for group in found:
         blocks.append(f"## {group.title}")
-        if f"{group.tier}-{group.dataset}" not in inputs.bahe_trials:
-            blocks.append(NOT_SEARCHED)
         for origin in ORIGINS:
             if any(row.slot[0] in FAMILY_TITLES for row in group.rows[origin]):
                 blocks += [f"### {origin.capitalize()}"] if group.rows[YOURS] else []
+                blocks.append(rates_text(inputs, group, group.rows[origin]))
                 blocks += _blocks(group, group.rows[origin], group.floor[origin])
-    blocks.append(trials_section(inputs.bahe_trials))
+    note = (
+        f"{FAMILY_TITLES[DTI_BAHE]} was tried at k = {selection_k()}. Trials of the other rows are listed on "
+        "[table1](table1.md) and [baselines](baselines.md)."
+    )
+    blocks.append(trials_section(inputs.bahe_trials, of=f" for {TITLES}", note=note))
     shown = [row.cell for group in found for origin in ORIGINS for row in group.rows[origin]]
     blocks.append(provenance([run for cell in shown for run in (*cell.runs, *cell.superseded)]))
     return {"bahe.md": page("Quality and total cost of BAHE", "bahe", blocks)}
@@ -92,8 +92,8 @@ def _legend() -> str:
         "Epochs": "as trained; whether more of them would change the order of the rows is not measured here.",
         "Peak memory": "with weights, optimiser and a micro-batch; on a GPU, LLM-CTR's hold three quarters "
         "of the places of the others'.",
-        "LLM-CTR / row": "total of LLM-CTR over that of the row; only where device, precision, compile state "
-        "and batch sizes are the same on both sides.",
+        "LLM-CTR / row, SW / row": "total of LLM-CTR or SW over that of the row; only where device, "
+        "precision, compile state and batch sizes are the same on both sides.",
         "Floor": LEGEND + " See [baselines](baselines.md).",
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
@@ -109,8 +109,9 @@ def _blocks(group: Group, rows: Sequence[Row], floor: Sequence[Cell]) -> list[st
         _differences(group, compared),
         _told_apart(compared),
         "**Cost of training:**",
-        _costs(rows),
-        *_versions(rows),
+        costs_table(rows),
+        *versions_text(rows),
+        *larger_k_text(rows),
         "**Above the floor:**",
         floor_section(trained, floor),
         "<details><summary>Runs</summary>",
@@ -202,66 +203,3 @@ def _told_apart(compared: Sequence[Pair]) -> str:
     note += "these runs, not of the methods."
     head = f"By AUC, after Holm's adjustment at {ALPHA_TEXT}:"
     return "\n\n".join([head, "\n".join(parts), *([note] if few else [])])
-
-
-def _costs(rows: Sequence[Row]) -> str:
-    partners = [row.cell for row in rows if row.slot[0] == LLM_CTR and row.cell.ok]
-    lines = []
-    for row in rows:
-        if row.slot[0] == FLOOR or not row.cell.ok:
-            continue
-        cell, data = row.cell, row.cell.runs[0].record["data"]
-        tokens, train_s = cell.mean("data", "tokens_raw"), cell.mean("time", "train_s")
-        epochs = sorted({run.record["time"]["epochs"] for run in cell.ok})
-        peak = cell.mean("memory", "peak_gib")
-        lines.append(
-            [
-                row.label,
-                f"{tokens / data['train_targets']:,.1f}" if tokens else ABSENT,
-                " to ".join(str(each) for each in sorted({epochs[0], epochs[-1]})),
-                duration(train_s),
-                duration(_build_s(cell)),
-                duration(total_s(cell)),
-                _ratio(cell, partners),
-                ABSENT if peak is None else f"{peak:.2f} GiB",
-            ]
-        )
-    headers = ["row", "tokens or vectors per target", "epochs", "training", "table", "total"]
-    return table([*headers, "LLM-CTR / row", "peak memory"], lines)
-
-
-def _versions(rows: Sequence[Row]) -> list[str]:
-    """Which rows were trained by which code, where it is not the same for all."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        for commit in sorted({run.record["git"]["sha"] or "no git" for run in row.cell.ok}):
-            if row.slot[0] != FLOOR:
-                found.setdefault(commit[:10], []).append(row.label)
-    if len(found) < 2:
-        return []
-    said = "; ".join(f"`{commit}`: {listed(labels)}" for commit, labels in found.items())
-    return [f"Times are of several versions of the code, by commit: {said}."]
-
-
-def _build_s(cell: Cell) -> float | None:
-    return cell.mean("time", "table_build_s")
-
-
-def total_s(cell: Cell) -> float | None:
-    """Seconds of training and, where there is one, of the behaviour table; mean over seeds.
-
-    None where a table's cost is unknown.
-    """
-    train_s, has_table = cell.mean("time", "train_s"), (cell.config.get("behaviours") or {}).get("cached")
-    build_s = _build_s(cell) if has_table else 0.0
-    return None if train_s is None or build_s is None else train_s + build_s
-
-
-def _ratio(cell: Cell, partners: Sequence[Cell]) -> str:
-    """Total of LLM-CTR over this row's, where one of its cells has comparable times."""
-    own = total_s(cell)
-    for partner in partners:
-        total = total_s(partner)
-        if own and total and cell is not partner and comparable_times(cell, partner):
-            return ratio(total / own)
-    return ABSENT

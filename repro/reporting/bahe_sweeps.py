@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from repro.costs.architecture import architecture_of
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 
@@ -44,6 +46,14 @@ class Sweep:
     source: str
     versions: str
     rows: list[Row]
+
+    @property
+    def no_verdict(self) -> str | None:
+        """Why the claim is not judged by these rows; None if it is: the whole shape, on an accelerator."""
+        where = " on a CPU" if re.search(r", \d+ cores?$", self.rows[0]["device"]) else ""
+        total, layers = known_layers(self.rows[0]["backbone"]), self.rows[0].get("layers")
+        reduced = "a reduced shape" if total and layers and layers < total else "the whole shape"
+        return f"{reduced}{where}" if where or reduced == "a reduced shape" else None
 
     @property
     def lengths(self) -> list[int]:
@@ -86,7 +96,10 @@ class Sweep:
 
 
 def efficiency_sweeps(inputs: Inputs) -> list[Sweep]:
-    """Every model and device of every file of `results/bahe` (and a user's own), in file order."""
+    """Every model and device of every file of `results/bahe` (and a user's own), in file order.
+
+    Those that no verdict rests on come last.
+    """
     found = []
     for origin in ORIGINS:
         for file in inputs.bahe[origin]:
@@ -99,4 +112,13 @@ def efficiency_sweeps(inputs: Inputs) -> list[Sweep]:
                 title += f" ({origin})" if origin == YOURS else ""
                 model = title.partition(",")[0]
                 found.append(Sweep(title, model, f"bahe/{file.path.name}", versions(file.environment), rows))
-    return found
+    return sorted(found, key=lambda sweep: sweep.no_verdict is not None)
+
+
+def known_layers(backbone: str) -> int | None:
+    """Layers of a whole backbone; None where its configuration would have to be fetched."""
+    return (
+        architecture_of(backbone).layers
+        if backbone.startswith("random:") or backbone == "smollm2-135m"
+        else None
+    )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from repro.costs.closed_form import token_limit
 from repro.reporting import bahe_quality_rows, timing
-from repro.reporting.bahe_quality import total_s
+from repro.reporting.bahe_costs import total_ratio, total_s
+from repro.reporting.bahe_quality_rows import BAHE, DTI_BAHE, DTI_K, LLM_CTR, Row, Slot
 from repro.reporting.bahe_sweeps import efficiency_sweeps
 from repro.reporting.cells import Cell, comparable_times
-from repro.reporting.formatting import count, listed, plural, ratio, score
+from repro.reporting.claims import LEVEL_TEXT
+from repro.reporting.formatting import bounds, count, duration, listed, plural, ratio, score, signed
 from repro.reporting.inputs import COMMITTED, YOURS, Inputs
 from repro.reporting.methods import FLOOR
-from repro.reporting.table3 import OURS, PAPERS, SW, blocks
+from repro.reporting.scores import difference
+from repro.reporting.sections import DTI, SW
+from repro.reporting.table3 import OURS, PAPERS, blocks
+from repro.reporting.table3 import SW as SW_ROW
 
 K = 50  # targets per prompt of the paper's main results
-BAHE, LLM_CTR = bahe_quality_rows.BAHE, bahe_quality_rows.LLM_CTR
+READ_TWICE = {"liked", "disliked", "recent"}  # every interaction is in the last and in one of the others
+TWICE = " (which reads the text of each context interaction twice)"
 
 
 def headlines(inputs: Inputs) -> list[str]:
@@ -50,7 +57,7 @@ def _convergence(inputs: Inputs) -> list[str]:
             if block.reduction(row) is not None
         ]
         if found:
-            others = f"SW has AUC {score(block.auc(SW))}"
+            others = f"SW has AUC {score(block.auc(SW_ROW))}"
             if block.floor is not None:
                 others += f", the like rates {score(block.floor.mean('metrics', 'auc'))}"
             said.append(
@@ -68,7 +75,7 @@ def _efficiency(inputs: Inputs) -> list[str]:
             tokens: [sweep.ratio(key, tokens) for key in ("step_ms", "peak_gib")]
             for tokens in claims.text_tokens
         }
-        if all(None not in each for each in ratios.values()):
+        if sweep.no_verdict is None and all(None not in each for each in ratios.values()):
             found = [
                 f"{ratio(time)} less time and {ratio(memory)} less memory at {count(tokens)} tokens"
                 for tokens, (time, memory) in ratios.items()
@@ -83,23 +90,64 @@ def _efficiency(inputs: Inputs) -> list[str]:
 def _quality(inputs: Inputs) -> list[str]:
     said = []
     for group in bahe_quality_rows.groups(inputs):
-        cells = {row.slot[0]: row.cell for row in group.rows[COMMITTED] if row.cell.ok}
-        if BAHE not in cells:
-            continue
-        ours, partner = cells[BAHE], cells.get(LLM_CTR)
-        parts = [f"BAHE's AUC is {_auc(ours)}"]
-        if partner is not None:
-            parts.append(f"LLM-CTR's {_auc(partner)}")
-        if FLOOR in cells:
-            parts.append(f"the like rates' {score(cells[FLOOR].mean('metrics', 'auc'))}")
-        sentence = ", ".join(parts)
-        if partner is not None and comparable_times(ours, partner):
-            cost, partners_cost = total_s(ours), total_s(partner)
-            if cost and partners_cost:
-                saved = ratio(partners_cost / cost)
-                sentence += f"; it trains in {saved} less time than LLM-CTR, its table included"
-        said.append(f"{sentence}; {group.title}. [bahe](bahe.md)")
+        rows = [row for row in group.rows[COMMITTED] if row.cell.ok]
+        cells = {slot: _usual(rows, slot) for slot in {row.slot for row in rows}}
+        ours, streaming = cells.get((BAHE, None)), cells.get((DTI_BAHE, DTI_K))
+        if ours is not None:
+            said.append(f"{_bahe(ours, cells, rows)}; {group.title}. [bahe](bahe.md)")
+        if streaming is not None:
+            said.append(f"{_streaming(streaming, cells)}; {group.title}. [bahe](bahe.md)")
     return said
+
+
+def _usual(rows: Sequence[Row], slot: Slot) -> Cell:
+    """Of a row's variants the page's comparison itself: all sequences, the fewest epochs."""
+
+    def order(cell: Cell) -> tuple[int, int]:
+        sequences = (cell.config.get("behaviours") or {}).get("sequences") or ()
+        return -len(sequences), (cell.config["training"] or {}).get("max_epochs", 0)
+
+    return min((row.cell for row in rows if row.slot == slot), key=order)
+
+
+def _bahe(ours: Cell, cells: Mapping[Slot, Cell], rows: Sequence[Row]) -> str:
+    """AUC of BAHE beside its partner's and the floor's, and what it takes beside the partner and SW."""
+    partner, floor = cells.get((LLM_CTR, None)), cells.get((FLOOR, None))
+    parts = [f"BAHE's AUC is {_auc(ours)}"]
+    if partner is not None:
+        parts.append(f"LLM-CTR's {_auc(partner)}")
+    if floor is not None:
+        parts.append(f"the like rates' {score(floor.mean('metrics', 'auc'))}")
+    against, usual = [], [row for row in rows if row.cell is cells[row.slot]]
+    if (saved := total_ratio(usual, LLM_CTR, ours)) is not None and partner is not None:
+        read = TWICE if set(partner.config["behaviours"]["sequences"]) >= READ_TWICE else ""
+        against.append(f"{ratio(saved)} less time than LLM-CTR{read}")
+    if (saved := total_ratio(usual, SW, ours)) is not None:
+        against.append(f"{ratio(saved)} less than SW")
+    times = f"; it trains in {' and '.join(against)}, its table included" if against else ""
+    return ", ".join(parts) + times
+
+
+def _streaming(ours: Cell, cells: Mapping[Slot, Cell]) -> str:
+    """DTI over BAHE beside BAHE and DTI: AUC, whether the interval tells them apart, and times."""
+    said, times = [f"DTI over BAHE at k = {DTI_K} has AUC {_auc(ours)}"], []
+    own_s = total_s(ours)
+    for name, slot in (("BAHE", (BAHE, None)), ("DTI", (DTI, DTI_K))):
+        other = cells.get(slot)
+        if other is None:
+            continue
+        found = difference(ours.ok, other.ok)
+        verdict = "it loses" if found.high < 0 else "it wins" if found.low > 0 else "not told apart"
+        said.append(
+            f"against {name}'s {_auc(other)}: {signed(found.mean)}, {LEVEL_TEXT} interval "
+            f"{bounds(found.low, found.high, '+.4f')}, {verdict}"
+        )
+        other_s = total_s(other)
+        if own_s is not None and other_s is not None and comparable_times(ours, other):
+            times.append(f"{name} in {duration(other_s)}")
+    if times:
+        said.append(f"it trains in {duration(own_s)}, {listed(times)}, tables included")
+    return "; ".join(said)
 
 
 def _auc(cell: Cell) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from repro.evaluation.intervals import LEVEL
+from repro.reporting.bahe_quality_rows import groups
+from repro.reporting.bahe_sweeps import known_layers
 from repro.reporting.cells import NOT_RUN
-from repro.reporting.formatting import bounds, count, listed, score, signed, table
+from repro.reporting.formatting import bounds, count, listed, plural, score, signed, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 
@@ -42,14 +44,48 @@ def section(inputs: Inputs) -> list[str]:
                 ]
     if len(blocks) == 1:
         blocks.append(f"DTI and DTI over BAHE: {NOT_RUN}.")
-    return blocks
+    return [*blocks, *_of_quality_rows(inputs)]
+
+
+def _of_quality_rows(inputs: Inputs) -> list[str]:
+    """Reach of the streaming rows of the quality page beside what their prompts show; empty without any."""
+    found = set()
+    for group in groups(inputs):
+        for cell in (row.cell for origin in ORIGINS for row in group.rows[origin]):
+            if cell.method in TITLES and cell.k is not None:
+                config = cell.config
+                total = config["backbone_settings"].get("layers") or known_layers(config["backbone"])
+                if total is not None:
+                    cut = (config.get("behaviours") or {}).get("layer_cut") or 0.0
+                    found.add((TITLES[cell.method], total - round(cut * total), config["n"], cell.k))
+    if not found:
+        return []
+    lines = [
+        (name, str(layers), str(n), str(k), count(layers * n), count(n + k - 1), _removes(layers, n, k))
+        for name, layers, n, k in sorted(found)
+    ]
+    headers = (
+        "row", "layers across interactions", "n", "k", "reach, layers × n", "furthest in a prompt",
+        "the depth removes",
+    )  # fmt: skip
+    text = (
+        "The depth removes a leak only from beyond layers × n; a prompt's last target has nothing further "
+        "back than n + k - 1 interactions, and where that is within reach, nothing is removed. The "
+        "streaming rows of [BAHE's quality page](bahe.md):"
+    )
+    return [text, table(headers, lines)]
+
+
+def _removes(layers: int, n: int, k: int) -> str:
+    reach, furthest = layers * n, n + k - 1
+    return "nothing" if reach >= furthest else f"what lies {count(reach + 1)} or more back"
 
 
 def _table(rows: Sequence[Row]) -> str:
     headers = (
-        "row", "layers across interactions", "n", "k", "signal at distance", "seed", "AUC, streaming",
-        f"{100 * LEVEL:.0f} % interval", "above 0.5", "AUC, alone", "AUC of whoever sees the label",
-        "training / test targets",
+        "row", "layers across interactions", "n", "k", "reach, layers × n", "signal at distance", "seed",
+        "AUC, streaming", f"{100 * LEVEL:.0f} % interval", "above 0.5", "AUC, alone",
+        "AUC of whoever sees the label", "training / test targets",
     )  # fmt: skip
     lines = []
     for row in sorted(rows, key=lambda row: (row["method"], -row["layers"], row["distance"], row["seed"])):
@@ -59,6 +95,7 @@ def _table(rows: Sequence[Row]) -> str:
                 str(row["layers"]),
                 str(row["n"]),
                 str(row["k"]),
+                str(row["layers"] * row["n"]),
                 f"{row['distance']}, {_visibility(row)}",
                 str(row["seed"]),
                 score(row["streaming_auc"]),
@@ -87,6 +124,8 @@ def _visibility(row: Row) -> str:
 def _summary(rows: Sequence[Row]) -> str:
     """Per method, the distances beyond the window at which every seed shows a leak."""
     sentences = []
+    beyond = [(title(row), row["distance"]) for row in rows if row["distance"] > row["n"]]
+    seeds = sorted({beyond.count(each) for each in beyond}) or [0]
     for name in dict.fromkeys(title(row) for row in rows):
         own = [row for row in rows if title(row) == name and row["distance"] > row["n"]]
         distances = sorted({row["distance"] for row in own})
@@ -98,7 +137,12 @@ def _summary(rows: Sequence[Row]) -> str:
         else:
             text = "no leak is seen"
         sentences.append(f"- {name}: {text}.")
-    rule = "Intervals above 0.5 and above the AUC alone, with every seed, beyond the window:\n"
+    number = plural(seeds[-1], "seed")
+    if seeds[0] < seeds[-1]:
+        number = f"{count(seeds[0])} to {number}"
+    rule = (
+        f"Intervals above 0.5 and above the AUC alone, with every seed ({number} a row), beyond the window:\n"
+    )
     return "\n".join([rule, *sentences])
 
 

@@ -79,7 +79,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     blocks = [
         "**Projections, not measurements**: GPU-hours = training FLOPs / (peak × MFU). MFU is the median "
         "of this project's timing records on the same device that are nearest to the cell, else "
-        f"{DEFAULT_MFU:.2f}, which is assumed. "
+        f"{DEFAULT_MFU:.2f}, which is assumed; BAHE's section has a rule of its own. "
         f'Peaks of dense bf16 and assumed prices: {devices}. A column of what was measured reads "not '
         'run" where nobody did.',
         "## DTI, Table 3: Llama-3.1-8B, LoRA r = 16, n = 20",

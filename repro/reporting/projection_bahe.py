@@ -8,22 +8,23 @@ from dataclasses import dataclass
 
 from repro.costs.architecture import architecture_of
 from repro.costs.closed_form import Training
-from repro.costs.devices import DEVICES, device_of
+from repro.costs.devices import DEVICES, device_of, mfu
 from repro.costs.projection import (
     BAHE_BATCH,
     BAHE_GPUS,
     BAHE_RANK,
     BAHE_SAMPLES_PER_DAY,
+    DEFAULT_MFU,
     PRICES,
     Mfu,
+    carried_mfu,
     gpu_hours,
     lora_kept_bytes_per_token,
-    measured_mfu,
     memory_gib,
 )
-from repro.reporting.flops_rows import TITLES, Row, length_sweeps, timing_rows
+from repro.reporting.flops_rows import TITLES, Row, length_sweeps
 from repro.reporting.flops_vs_length import rows_by_length
-from repro.reporting.formatting import ABSENT, count, table
+from repro.reporting.formatting import ABSENT, count, listed, table
 from repro.reporting.inputs import ORIGINS, Inputs
 
 LENGTHS = (1024, 2048)  # the paper's
@@ -36,12 +37,36 @@ class Side:
 
     Attributes:
         row: closed form, FLOPs per sample.
+        measured: efficiency records of the same shape, method and lengths, on any device.
     """
 
     backbone: str
     tokens: int
     row: Row
-    mfu: Mfu
+    measured: list[Row]
+
+    @property
+    def mfu(self) -> Mfu:
+        """Of a training step."""
+        rows = [row for row in self.measured if isinstance(row.get("mfu"), float)]
+        return carried_mfu([(row["device"], row["mfu"]) for row in rows], A100)
+
+    @property
+    def table_mfu(self) -> Mfu:
+        """Of the encoder that fills the table, from the seconds of the builds."""
+        flops, found = self.row["length"]["table_flops_per_behaviour"], []
+        for row in self.measured:
+            seconds, number = row["table_build_s"], row.get("table_behaviours")
+            if isinstance(seconds, float) and number:
+                share = mfu(flops * number / seconds, row["device"], row["device_count"])
+                found += [] if share is None else [(row["device"], share)]
+        return carried_mfu(found, A100)
+
+    @property
+    def samples_per_s(self) -> list[float]:
+        """Measured on an A100."""
+        rows = [row for row in self.measured if device_of(row["device"]) is A100]
+        return [row["samples_per_s"] for row in rows if isinstance(row["samples_per_s"], float | int)]
 
     @property
     def method(self) -> str:
@@ -66,7 +91,9 @@ def section(inputs: Inputs) -> list[str]:
     rate = (
         f"50 million samples a day are {need:.1f} samples per second and GPU. The paper's model is not "
         "known here; the shapes below are this project's. Projected samples/s at the MFU given, and the "
-        "MFU that the stated rate would need. Training alone: the table's encoding stands apart below."
+        "MFU that the stated rate would need. Training alone: the table's encoding stands apart below. MFU "
+        "is the median of the [efficiency records](bahe_efficiency.md) of the same shape, method and "
+        "lengths; where nobody measured an A100, another device's is assumed to carry over."
     )
     if not sides:
         return [rate, "Not run."]
@@ -83,7 +110,8 @@ def section(inputs: Inputs) -> list[str]:
     )
     return [
         rate,
-        _rates(inputs, sides, need),
+        _rates(sides, need),
+        _below_default(sides),
         "### A day of training",
         day,
         _days(sides),
@@ -94,27 +122,52 @@ def section(inputs: Inputs) -> list[str]:
 
 
 def _sides(inputs: Inputs) -> Iterator[Side]:
-    timing = timing_rows(inputs)
     for sweep in length_sweeps(inputs):
-        for backbone, tuning in sweep.backbones:
+        for backbone, _ in sweep.backbones:
             for tokens, methods in rows_by_length(sweep, backbone).items():
                 if tokens in LENGTHS:
                     for row in methods.values():
-                        mfu = measured_mfu(timing, A100, backbone, tuning, row["method"], 1)
-                        yield Side(backbone, tokens, row, mfu)
+                        yield Side(backbone, tokens, row, _efficiency_rows(inputs, backbone, row))
 
 
-def _rates(inputs: Inputs, sides: list[Side], need: float) -> str:
+def _efficiency_rows(inputs: Inputs, backbone: str, row: Row) -> list[Row]:
+    """Records of this whole shape, method, text length and number of behaviours."""
+    layers, detail = architecture_of(f"random:{backbone}").layers, row["length"]
+    return [
+        each
+        for origin in ORIGINS
+        for file in inputs.bahe[origin]
+        for each in file.rows
+        if each["method"].replace("_", "-") == row["method"]
+        and each["text_tokens"] == detail["text_tokens"]
+        and backbone in each["backbone"].lower()
+        and each.get("layers") in (None, layers)
+        and detail["behaviours"] in (None, each.get("behaviours"))
+    ]
+
+
+def _below_default(sides: list[Side]) -> str:
+    """Which methods' measured MFU the rest of the page would overstate."""
+    said = []
+    for method in dict.fromkeys(side.method for side in sides):
+        found = [side.mfu.value for side in sides if side.method == method and side.mfu.value < DEFAULT_MFU]
+        said += [f"{TITLES[method]} ({min(found):.3f} to {max(found):.3f})"] if found else []
+    if not said:
+        return ""
+    return f"An MFU of {DEFAULT_MFU:.2f}, assumed elsewhere on this page, does not hold for {listed(said)}."
+
+
+def _rates(sides: list[Side], need: float) -> str:
     lines = []
     for side in sides:
-        needed, measured = need * side.flops / A100.bf16_flops, _measured(inputs, side)
+        needed, measured = need * side.flops / A100.bf16_flops, side.samples_per_s
         lines.append(
             (
                 *side.named,
                 f"{need:.1f}" if side.method == "bahe" else ABSENT,
                 f"{statistics.median(measured):,.1f}" if measured else "not run",
                 f"{A100.bf16_flops * side.mfu.value / side.flops:,.1f}",
-                f"{side.mfu.value:.2f}, {side.mfu.source}",
+                f"{side.mfu.value:.3f}, {side.mfu.source}",
                 f"{needed:.4f}" if needed <= 1 else f"{needed:.2f} (more than the peak)",
             )
         )
@@ -123,20 +176,6 @@ def _rates(inputs: Inputs, sides: list[Side], need: float) -> str:
         "A100, samples/s (projected)", "MFU", "MFU that the stated rate needs",
     )  # fmt: skip
     return table(headers, lines)
-
-
-def _measured(inputs: Inputs, side: Side) -> list[float]:
-    """Samples per second on an A100, of records of this method, backbone and length."""
-    return [
-        each["samples_per_s"]
-        for origin in ORIGINS
-        for file in inputs.bahe[origin]
-        for each in file.rows
-        if (each["method"].replace("_", "-"), each["text_tokens"]) == (side.method, side.tokens)
-        and side.backbone in each["backbone"].lower()
-        and device_of(each["device"]) is A100
-        and isinstance(each["samples_per_s"], float | int)
-    ]
 
 
 def _days(sides: list[Side]) -> str:
@@ -176,20 +215,21 @@ def _encoding(sides: list[Side]) -> str:
         if side.method != "bahe":
             continue
         detail, price = side.row["length"], PRICES[A100.key]
-        million = gpu_hours(1e6 * detail["table_flops_per_behaviour"], A100, side.mfu.value)
+        million = gpu_hours(1e6 * detail["table_flops_per_behaviour"], A100, side.table_mfu.value)
         anew = million * BAHE_SAMPLES_PER_DAY * detail["behaviours"] / 1e6
         lines.append(
             (
                 side.backbone,
                 f"{side.tokens:,}",
                 count(detail["behaviours"]),
+                f"{side.table_mfu.value:.3f}, {side.table_mfu.source}",
                 f"{million:,.3f} (projected)",
                 f"{million * price:,.3f}",
                 f"{anew:,.1f} (projected)",
             )
         )
     headers = (
-        "backbone", "text tokens", "behaviours per sample", "GPU-hours per million behaviours",
-        "US $ per million", "GPU-hours a day, all anew",
+        "backbone", "text tokens", "behaviours per sample", "MFU of the encoder",
+        "GPU-hours per million behaviours", "US $ per million", "GPU-hours a day, all anew",
     )  # fmt: skip
     return table(headers, lines)

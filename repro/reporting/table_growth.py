@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
+from repro.methods.bahe.settings import BAHE
 from repro.records.measurements import Measurement
-from repro.reporting.cells import NOT_RUN
+from repro.reporting.bahe_sweeps import efficiency_sweeps, known_layers
+from repro.reporting.cells import NOT_RUN, build_cells
 from repro.reporting.formatting import ABSENT, count, plural, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
@@ -33,12 +35,10 @@ ENCODER_HEADERS = (
 def section(inputs: Inputs) -> list[str]:
     """Blocks of the section, without its heading."""
     files = [(origin, file) for origin in ORIGINS for file in inputs.behaviour_table[origin]]
-    if not files:
-        return [LEGEND, f"Tables of up to {count(MILLION)} behaviours: {NOT_RUN}."]
-    blocks = [LEGEND]
+    blocks = [LEGEND] if files else [LEGEND, f"Tables of up to {count(MILLION)} behaviours: {NOT_RUN}."]
     for origin, file in files:
         blocks += _file(file, f" ({origin})" if origin == YOURS else "")
-    return blocks
+    return [*blocks, *_builds(inputs), *_fillings(inputs)]
 
 
 def _file(file: Measurement, own: str) -> list[str]:
@@ -90,6 +90,58 @@ def _encoders(rows: Sequence[Row]) -> str:
             )
         )
     return table(ENCODER_HEADERS, lines)
+
+
+def _builds(inputs: Inputs) -> list[str]:
+    """The encoder's rate where the efficiency sweeps built a table; empty without."""
+    lines = []
+    for sweep in efficiency_sweeps(inputs):
+        for size in sweep.behaviour_sizes:
+            own = [row for row in sweep.rows if row["method"] == BAHE and row["behaviour_tokens"] == size]
+            timed = [row for row in own if isinstance(row["table_build_s"], float)]
+            builds = {
+                (row.get("table_behaviours"), row["table_build_s"]): row for row in timed
+            }  # many rows each
+            for (number, seconds), row in builds.items():
+                total = row.get("layers") or known_layers(row["backbone"])
+                if number and total:
+                    layers = plural(round(row["layer_cut"] * total), "layer")
+                    encoder = f"{row['backbone'].removeprefix('random:')} shape, {layers}"
+                    rate = number / seconds
+                    lines.append(
+                        (
+                            *(encoder, row["device"], str(row.get("dtype") or ABSENT), count(number)),
+                            *(str(size), f"{rate:,.0f}", f"{MILLION / rate:,.0f}"),
+                        )
+                    )
+    if not lines:
+        return []
+    headers = ("encoder", "device", *ENCODER_HEADERS[1:-1])
+    text = (
+        "The encoder that filled the tables of the [efficiency page](bahe_efficiency.md), one build each: "
+        "random tokens, random weights, a table in memory; the time of filling it is part of it, first "
+        "calls are not:"
+    )
+    return [text, table(headers, lines)]
+
+
+def _fillings(inputs: Inputs) -> list[str]:
+    """Behaviours per second of the runs' own tables, by device; empty without."""
+    rates: dict[tuple[str, str], list[float]] = {}
+    for origin in ORIGINS:
+        for cell in build_cells(run for run in inputs.runs[origin] if run.record["config"]["method"] == BAHE):
+            encoded, seconds = cell.mean("data", "behaviours_encoded"), cell.mean("time", "table_build_s")
+            if encoded and seconds:
+                key = (cell.config["backbone_settings"]["title"], cell.device)
+                rates.setdefault(key, []).append(encoded / seconds)
+    said = [
+        f"{title} on {device}, {min(own):,.0f} to {max(own):,.0f} behaviours/s"
+        for (title, device), own in rates.items()
+    ]
+    if not said:
+        return []
+    said_of = "Tables of BAHE's runs, of all layer cuts, first calls included in their records' seconds"
+    return [f"{said_of}: {'; '.join(said)}."]
 
 
 def _mean(rows: Sequence[Row], key: str, form: str, unit: float = 1.0) -> str:

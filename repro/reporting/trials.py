@@ -68,14 +68,18 @@ def read_trials(folder: Path, schema: type[Section]) -> dict[str, dict[str, Any]
     return trials
 
 
-def trials_section(trials: Mapping[str, Mapping[str, Any]]) -> str:
-    """Every trial, the one with the best validation AUC of its family in bold; empty without trials."""
+def trials_section(trials: Mapping[str, Mapping[str, Any]], of: str = "", note: str = "") -> str:
+    """Every trial, the one with the best validation AUC of its family in bold; empty without trials.
+
+    Args:
+        of: whose, where the page has rows with other trials. note: sentences about these others.
+    """
     if not trials:
         return ""
     blocks = [
         "## Settings tried",
-        "Learning rates and slopes were chosen by AUC on the validation split; every setting tried is "
-        "listed, and the best of its family is bold.",
+        f"Learning rates and slopes were chosen by AUC on the validation split; every setting tried{of} is "
+        f"listed, and the best of its family is bold. {note}".rstrip(),
     ]
     for name, content in trials.items():
         rows = content["rows"]

@@ -19,6 +19,7 @@ from repro.costs.projection import (
     DEFAULT_MFU,
     MICRO_BATCH_TOKENS,
     PRICES,
+    carried_mfu,
     checkpointed_bytes_per_token,
     gpu_hours,
     implied_mfu,
@@ -55,6 +56,16 @@ def test_mfu_is_the_target_devices_own():
         "a100": 0.3, "h100": 0.5, "a100-40": DEFAULT_MFU, "h200": DEFAULT_MFU,
     }  # fmt: skip
     assert "assumed" in values["h200"].source and "A100" in values["a100"].source
+
+
+def test_an_mfu_is_carried_over_where_the_device_has_none():
+    h100, a100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
+    others = [(h100, 0.1), (h100, 0.3), (h100, 0.2)]
+    carried = carried_mfu(others, DEVICES["a100"])
+    assert carried.value == 0.2 and carried.source == f"measured on {h100}, assumed for the A100 80 GB"
+    own = carried_mfu([*others, (a100, 0.7)], DEVICES["a100"])
+    assert own.value == 0.7 and own.source == f"measured on {a100}"
+    assert carried_mfu([], DEVICES["a100"]).value == DEFAULT_MFU
 
 
 def test_a_bill_takes_the_mfu_of_its_device():

@@ -71,6 +71,27 @@ def test_ratios_are_those_of_means_and_stand_beside_the_claim(tmp_path) -> None:
     assert lines["time"] == [[1024, 10.0]] and lines["claimed"] == [[1024, 5.0]]
 
 
+def test_rows_of_a_cpu_or_a_cut_shape_come_last_and_have_no_verdict(tmp_path) -> None:
+    cpu, cut = {"device": "A CPU, 2 cores", "layers": 4}, {"device": "B device", "layers": 4}
+    rows = [
+        each
+        for changes in (cpu, cut, {})
+        for each in (
+            row(BAHE, 1024, 4.0, 2.0, **changes, table_build_s=0.01),
+            row(LLM_CTR, 1024, 48.0, 12.0, **changes),
+        )
+    ]
+    text, _ = page(tmp_path, rows)
+    titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## smollm2")]
+    assert titles[0] == TITLE and len(titles) == 3
+    judged = [cells(text, ("model and device",), title) for title in titles]
+    assert [each["time, 5 × reached"] for each in judged] == [
+        "yes", "a reduced shape on a CPU, no verdict", "a reduced shape, no verdict",
+    ]  # fmt: skip
+    assert judged[1]["time, measured"] == "12.00 ×", "the ratio stays"
+    assert judged[0]["time, all new"] == "3.37 ×", "48 ms / (4 + 16 x 64 x 0.01 ms)"
+
+
 def test_the_build_is_paid_back_by_what_a_sample_saves(tmp_path) -> None:
     """(50 - 10) ms / 16 = 2.5 ms saved a sample: 2 s take 800 samples; all new: 10 + 16 x 64 x 2 ms."""
     text, _ = page(tmp_path, [row(BAHE, 1024, 10.0, 2.0), row(LLM_CTR, 1024, 50.0, 8.0)])

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from bahe_report_cases import cells_of, config_of, drift, full, inputs_of
+from test_bahe_efficiency_page import row as efficiency_row
 
 from repro.experiments.bahe_variants import CUTS, STALE
+from repro.methods.bahe.settings import dti_bahe
 from repro.records.measurements import write_measurement
 from repro.reporting import bahe_open, stale_tables
 from repro.reporting.bahe_open import CUT_TITLES
@@ -62,7 +64,7 @@ def test_images_and_audio_are_said_not_to_be_tested(world) -> None:
 
 def test_a_domain_counts_once_it_has_a_run(world) -> None:
     world.add(**config_of(full()))
-    assert cells_of(text_of(world), "text of another domain")[1] == "not run"
+    assert cells_of(text_of(world), "text of another domain")[1].startswith("not run: no public data set")
     world.add(**config_of(full()), dataset="table")
     assert cells_of(text_of(world), "text of another domain")[1] == "runs on table"
 
@@ -130,6 +132,26 @@ def test_leakage_is_what_lies_above_one_half_beyond_the_window(world) -> None:
     assert "- DTI: leaks from 9 interactions back." in text
 
 
+def test_the_number_of_seeds_and_the_reach_are_stated(world) -> None:
+    text = leaked(world, {}, {"seed": 1}, {"distance": 9})
+    assert "with every seed (1 to 2 seeds a row)" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| DTI over") and "| 9, " in line]
+    assert [cell.strip() for cell in line.split("|")][2:6] == ["2", "4", "20", "8"]
+    assert "The depth removes" not in text, "nobody ran a streaming row"
+
+
+def test_reach_of_quality_rows_is_set_beside_their_prompts(world) -> None:
+    """Six layers: with half of them, 3 x 10 back; a prompt of 10 + k shows 10 + k - 1 back."""
+    for k in (10, 50):
+        world.add(**config_of(dti_bahe(10, k), recipe="tuned"))
+    rows = [line for line in text_of(world).splitlines() if line.startswith("| DTI over BAHE |")]
+    found = [[cell.strip() for cell in line.split("|")][2:-1] for line in rows]
+    assert found == [
+        ["3", "10", "10", "30", "19", "nothing"],
+        ["3", "10", "50", "30", "59", "what lies 31 or more back"],
+    ]
+
+
 def test_a_leak_that_one_seed_does_not_show_is_none(world) -> None:
     text = leaked(world, {}, {"seed": 1, "streaming_low": 0.49})
     assert "cached: no leak is seen." in text
@@ -179,6 +201,21 @@ def test_a_growing_table_shows_means_over_repetitions_and_the_rate_of_the_encode
     assert found[1:4] == ["1,000,000", "576", "40.00"] and found[9:] == ["1.0", "2.0", "4.0", "8.0", "2"]
     assert cells_of(text, "smollm2-135m, 15 layers")[3:] == ["20.0", "250", "4,000", "1"]
     assert "not run" not in text
+
+
+def test_the_encoder_s_rate_is_taken_from_the_efficiency_sweeps_and_from_runs(world) -> None:
+    """1,000 behaviours in 2 s, one build behind many rows; a run encoded 900 in 3 s."""
+    rows = [efficiency_row("bahe", tokens, 10.0, 2.0) for tokens in (512, 1024)]
+    rows += [efficiency_row("llm_ctr", 512, 10.0, 2.0)]
+    write_measurement(world.results, "bahe", "test", ENVIRONMENT, rows)
+    world.add(**config_of(full()), record={"data.behaviours_encoded": 900, "time.table_build_s": 3.0})
+    text = sections_of(text_of(world))["3. A growing table"]
+    (line,) = [line for line in text.splitlines() if line.startswith("| smollm2-135m shape")]
+    found = [cell.strip() for cell in line.strip("|").split("|")]
+    assert found[:2] == ["smollm2-135m shape, 15 layers", "A device"]
+    assert found[3:] == ["1,000", "16", "500", "2,000"]
+    assert "first calls included in their records' seconds: SmolLM2-135M" in text
+    assert "on Test CPU, 2 cores, 300 to 300 behaviours/s" in text
 
 
 def test_a_table_that_was_not_grown_to_a_million_is_said_to_be_so(world) -> None:

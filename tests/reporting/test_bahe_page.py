@@ -113,6 +113,36 @@ def test_the_table_is_part_of_the_total(world) -> None:
     assert "Like rates" not in rows
 
 
+def test_totals_are_set_beside_sw_s_too(world) -> None:
+    add_family(world)
+    add_others(world)  # SW: 100 s without a table
+    rows = costs(page(world))
+    assert (rows["BAHE"]["SW / row"], rows["LLM-CTR"]["SW / row"]) == ("3.33 ×", "1.00 ×")
+    assert rows["SW"]["SW / row"] == "—"
+
+
+def test_of_several_partners_the_one_alike_counts(world) -> None:
+    add(world, full())
+    add(world, llm_ctr(10), train_s=300.0, build_s=None)
+    add(world, replace(llm_ctr(10), sequences=("recent",)), train_s=SLOW, build_s=None)
+    rows = costs(page(world))
+    assert rows["BAHE"]["LLM-CTR / row"] == "10.00 ×"
+    assert len(rows) == 3
+
+
+def test_whether_the_larger_k_took_less_time_is_said(world) -> None:
+    add(world, dti_bahe(10, 50), train_s=21.0)
+    assert "training time than k" not in page(world)
+    add(world, dti_bahe(10, 10), train_s=FAST)
+    longer = {"training__max_epochs": 10}
+    add(world, dti_bahe(10, 50), train_s=SLOW, **longer)
+    text = page(world)
+    assert text.count("training time than k = 10") == 1, "rows trained otherwise are not compared"
+    assert "took no less training time than k = 10: 21.0 s against 20.0 s." in text
+    add(world, dti_bahe(10, 5), train_s=30.0)
+    assert "DTI over BAHE, k = 10 took less training time than k = 5: 20.0 s against 30.0 s." in page(world)
+
+
 def test_without_a_table_s_cost_there_is_no_total(world) -> None:
     add(world, full(), build_s=None)
     add(world, llm_ctr(10), train_s=SLOW, build_s=None)
@@ -169,12 +199,62 @@ def test_every_trial_is_listed_and_a_damaged_file_is_named(world) -> None:
     path = folder / "cpu-ml-100k.json"
     path.write_text(json.dumps(content | {"rows": rows}))
     add_family(world)
-    add_family(world, tier="gpu")
     text = page(world)
     assert "**0.7100**" in text and "bahe: 2" in text
-    searched, not_searched = text.split("\n## ")[1:3]
-    assert "Learning rates not searched" not in searched
-    assert "Learning rates not searched: LLM-CTR, BAHE and DTI over BAHE" in not_searched
+    assert "every setting tried for LLM-CTR, BAHE and DTI over BAHE is listed" in text
     path.write_text(json.dumps(content | {"rows": [trial | {"validation_auc": 7.0}]}))
     with pytest.raises(RecordError, match=r"cpu-ml-100k.json.*validation_auc"):
         page(world)
+
+
+def add_trials(world, name: str, key: str, families: dict[str, list[tuple[float, float | None]]]) -> None:
+    """A file of trials: by family or model, learning rates with their validation AUCs."""
+    own = {"alibi_slope": None} if key == "family" else {"n": 30, "weight_decay": 0.1, "dropout": 0.1}
+    own |= {} if key == "family" else {"best_epoch": 0}
+    rows = [
+        {key: family, "learning_rate": rate, "validation_auc": auc, "validation_log_loss": 0.6, **own}
+        | {"device": "a GPU"}
+        for family, trials in families.items()
+        for rate, auc in trials
+    ]
+    content = {"environment": {"python": "3.11", "torch": None, "transformers": None}, "rows": rows}
+    content |= {"git": {"sha": "a" * 40, "dirty": False}, "code_sha256": "c" * 64}
+    path = world.results / "selection" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def rates_of(world, part: int) -> str:
+    section = page(world).split("\n## ")[part]
+    return next(line for line in section.splitlines() if line.startswith("Learning rates chosen"))
+
+
+def test_where_each_rate_was_chosen_is_read_from_the_trials(world) -> None:
+    """The planted rate is 4e-4 everywhere; of the trials, the best must be it."""
+    chosen = [(4e-4, 0.7), (1e-3, 0.6), (3e-3, None)]
+    add_trials(world, "bahe/cpu-ml-100k", "family", {"bahe": chosen, "dti-bahe": chosen, "llm-ctr": chosen})
+    add_trials(world, "cpu-ml-100k", "family", {"sw": chosen[:2], "dti-tuned": [(4e-4, 0.6), (1e-3, 0.7)]})
+    add_trials(world, "baselines/cpu-ml-1m-din", "model", {"din": [(1e-3, 0.6), (4e-4, 0.7)]})
+    for dataset in ("ml-100k", "ml-1m"):
+        add_family(world, dataset=dataset)
+        add(world, dti_bahe(10, 10), dataset=dataset)
+        world.add(0.3, method="din", **NO_LLM, dataset=dataset)
+        world.add(0.4, k=1, dataset=dataset)
+        world.add(0.4, method="dti", k=50, recipe="tuned", dataset=dataset)
+    family = "LLM-CTR, BAHE, DTI over BAHE, k = 50 and DTI over BAHE, k = 10 (3 trials per method, below)"
+    sw, din = "SW (2 trials, [table1](table1.md))", "DIN (2 trials, [baselines](baselines.md))"
+    end = "Rates on no data set: DTI, recipe tuned, k = 50. A difference between rows of these kinds may be "
+    end += "the rate's. DTI over BAHE, k = 10: trials were at k = 50 only."
+    assert rates_of(world, 1) == (
+        f"Learning rates chosen on this data set: {sw}; {family}. "
+        f"Rates chosen on ml-1m, not on this data set: {din}. {end}"
+    )
+    assert rates_of(world, 2) == (
+        f"Learning rates chosen on this data set: {din}. "
+        f"Rates chosen on ml-100k, not on this data set: {sw}; {family}. {end}"
+    )
+
+
+def test_rates_that_nobody_searched_are_said_to_be_so(world) -> None:
+    add_family(world)
+    assert "Learning rates on no data set: LLM-CTR, BAHE and DTI over BAHE, k = 50." in page(world)

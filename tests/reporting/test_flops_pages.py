@@ -7,6 +7,7 @@ import re
 from copy import deepcopy
 
 import pytest
+from test_bahe_efficiency_page import row as efficiency_row
 
 from repro.costs.closed_form import equation_3, token_limit
 from repro.paths import PROJECT_ROOT
@@ -180,8 +181,43 @@ def test_a_day_of_bahe_has_hours_price_memory_and_its_table_apart(world):
     assert day[4] == f"{hours:,.1f} (projected)" and day[5] == f"{hours / 8:,.1f}"
     assert day[6] == f"{1.80 * hours:,.0f}" and day[8:10] == ["yes", "yes"]
     million = 1e6 * row["length"]["table_flops_per_behaviour"] / (312e12 * 0.4) / 3600
-    assert encoding[3:5] == ["128", f"{million:,.3f} (projected)"]
-    assert encoding[6] == f"{million * 50 * 128:,.1f} (projected)"
+    assert encoding[3:6] == ["128", "0.400, assumed, none measured", f"{million:,.3f} (projected)"]
+    assert encoding[7] == f"{million * 50 * 128:,.1f} (projected)"
+
+
+def test_bahe_is_projected_with_the_mfu_of_its_own_steps(world):
+    """Rows of another length of a behaviour, of a cut shape or of another backbone are not of the step."""
+    add(world, rows := committed_rows("length"), "length")
+    step = {"backbone": "random:qwen2.5-1.5b", "layers": 28, "device": "NVIDIA H100 80GB HBM3"}
+    own = [efficiency_row("bahe", 2048, 16.0, 2.0, **step, mfu=mfu) for mfu in (0.1, 0.2, 0.3)]
+    others = [
+        efficiency_row("bahe", 2048, 16.0, 2.0, **step | other, mfu=0.9, table_build_s=9.0)
+        for other in ({"behaviour_tokens": 8}, {"layers": 4}, {"backbone": "random:smollm2-135m"})
+    ]
+    add(world, [*own, *others], "efficiency", kind="bahe")
+    page = rendered(world)["projection"].split("## BAHE")[1]
+    rate, _, encoding = (
+        [cell.strip() for cell in line.split("|")]
+        for line in page.splitlines()
+        if line.startswith("| qwen2.5-1.5b | 2,048") and "LLM-CTR" not in line
+    )
+    row = next(
+        row
+        for row in rows
+        if (row["backbone"], row["method"], row["counter"]) == ("qwen2.5-1.5b", "bahe", "closed_form")
+        and row["length"]["text_tokens"] == 2048
+    )
+    assert rate[6] == f"{312e12 * 0.2 / row['train_flops_per_target']:,.1f}"
+    assert rate[7] == "0.200, measured on NVIDIA H100 80GB HBM3, assumed for the A100 80 GB"
+    encoder = row["length"]["table_flops_per_behaviour"] * 1000 / 2.0 / 989e12
+    assert encoding[4].startswith(f"{encoder:.3f}, measured on")
+    assert "An MFU of 0.40, assumed elsewhere on this page, does not hold for BAHE (0.200 to 0.200)." in page
+    a100 = efficiency_row("bahe", 2048, 16.0, 2.0, **step | {"device": "NVIDIA A100-SXM4-80GB"}, mfu=0.5)
+    add(world, [*own, a100], "efficiency", kind="bahe")
+    page = rendered(world)["projection"].split("## BAHE")[1]
+    assert "0.500, measured on NVIDIA A100-SXM4-80GB |" in page, "the device's own comes first"
+    assert "does not hold for" not in page
+    assert " 1,000.0 " in page, "samples per second, measured"
 
 
 def test_timing_of_an_unlisted_device_is_nobodys_measurement(world):

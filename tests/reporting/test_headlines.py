@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bahe_report_cases import config_of, full, inputs_of
 from report_cases import NO_LLM, UNTRAINED
 from test_bahe_efficiency_page import row as efficiency_row
@@ -9,7 +11,7 @@ from test_table3 import FIXED, times
 from test_timing_page import VERSIONS
 from test_timing_page import row as timing_row
 
-from repro.methods.bahe.settings import llm_ctr
+from repro.methods.bahe.settings import dti_bahe, llm_ctr
 from repro.records.measurements import write_measurement
 from repro.reporting.headlines import headlines
 from repro.reporting.pages import render_index
@@ -42,9 +44,59 @@ def test_a_sentence_for_each_kind_of_record(world) -> None:
     assert "18.00 × less time and 8.00 × less memory at 2,048 tokens" in efficiency
     ours, partner = quality.split(", LLM-CTR's ")
     assert ours.startswith("BAHE's AUC is 0.") and ours.endswith("(1 seed)") and "(1 seed)" in partner
-    assert "; it trains in 5.00 × less time than LLM-CTR, its table included; " in partner
+    twice = "(which reads the text of each context interaction twice)"
+    assert f"; it trains in 5.00 × less time than LLM-CTR {twice}, its table included; " in partner
     index = render_index(inputs_of(world))["README.md"].decode()
     assert index.index("## Main results") < index.index(f"- {speed}\n") < index.index("## Pages")
+
+
+OURS = {"recipe": "tuned", "backbone_settings__lora_rank": 64}
+
+
+def add_timed(world, seconds: float, build: float | None = None, signal: float = 0.6, **config) -> None:
+    record = {"time.train_s": seconds} | ({} if build is None else {"time.table_build_s": build})
+    for seed in range(3):
+        world.add(signal, seed=seed, record=record, **config)
+
+
+def test_bahe_is_set_beside_sw_where_it_has_a_row(world) -> None:
+    add_timed(world, 8.0, 2.0, **config_of(full(), **OURS))
+    add_timed(world, 80.0, **config_of(full(), **OURS), training__max_epochs=10)
+    add_timed(world, 30.0, k=1)
+    (quality,) = headlines(inputs_of(world))
+    assert "; it trains in 3.00 × less than SW, its table included; " in quality, "by the usual epochs"
+
+
+def test_an_llm_ctr_that_reads_once_is_not_said_to_read_twice(world) -> None:
+    add_timed(world, 8.0, 2.0, **config_of(full(), **OURS))
+    add_timed(world, 40.0, **config_of(replace(llm_ctr(10), sequences=("recent",)), **OURS))
+    (quality,) = headlines(inputs_of(world))
+    assert "4.00 × less time than LLM-CTR, its table" in quality
+    add_timed(world, 50.0, **config_of(llm_ctr(10), **OURS))
+    assert "5.00 × less time than LLM-CTR (which reads" in headlines(inputs_of(world))[0]
+
+
+def test_dti_over_bahe_has_a_line_that_says_what_it_loses(world) -> None:
+    add_timed(world, 1.0, 0.5, 0.2, **config_of(dti_bahe(10, 50), **OURS))
+    (alone,) = headlines(inputs_of(world))
+    assert alone.startswith("DTI over BAHE at k = 50 has AUC 0.") and "against" not in alone
+    add_timed(world, 8.0, 2.0, 0.2, **config_of(full(), **OURS))
+    add_timed(world, 5.0, None, 0.9, method="dti", k=50, recipe="tuned")
+    _, line = headlines(inputs_of(world))
+    bahe, dti = line.split("; against ")[1:]
+    assert bahe.startswith("BAHE's 0.") and bahe.endswith("not told apart")
+    assert dti.startswith("DTI's 0.") and ": -0." in dti and "], it loses; " in dti
+    assert "it trains in 1.5 s, BAHE in 10.0 s and DTI in 5.0 s, tables included; " in dti
+
+
+def test_a_reduced_shape_is_no_main_result(world) -> None:
+    rows = [
+        efficiency_row(method, tokens, 5.0, 2.0, layers=4)
+        for method in ("llm_ctr", "bahe")
+        for tokens in (1024, 2048)
+    ]
+    write_measurement(world.results, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
+    assert headlines(inputs_of(world)) == []
 
 
 def test_own_records_are_no_main_results(world) -> None:
