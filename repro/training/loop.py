@@ -204,8 +204,9 @@ class Trainer:
             "train_loss": progress.loss_sum / max(progress.targets, 1),
             "train_s": self.clocks["train"],
         }
+        better = progress.is_better(entry["auc"])
         progress.history.append(entry)
-        if progress.best_epoch < 0 or entry["auc"] > progress.best()["auc"]:
+        if better:
             progress.best_epoch = progress.epoch
             self._best = snapshot(self.accelerator.unwrap_model(self.model))
             if self.checkpoints is not None and self.accelerator.is_main_process:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_TIE = 1e-9  # of AUC: closer than this is rounding, and the earlier epoch stays the best
+
 
 @dataclass
 class Progress:
@@ -32,6 +34,10 @@ class Progress:
     def best(self) -> dict[str, float]:
         """Validation entry of the best epoch."""
         return self.history[self.best_epoch]
+
+    def is_better(self, auc: float) -> bool:
+        """Whether a validation AUC is above the best so far; ties that rounding tells apart are none."""
+        return self.best_epoch < 0 or auc > self.best()["auc"] + _TIE
 
     def stalled(self, patience: int) -> bool:
         """Whether the last `patience` epochs brought no better validation AUC."""

@@ -17,6 +17,7 @@ from repro.training.checkpoint import CheckpointFolder, snapshot
 from repro.training.loop import Trainer
 from repro.training.optimizer import cosine_with_warmup
 from repro.training.settings import TrainingSettings
+from repro.training.state import Progress
 from repro.training.task import Task
 
 SETTINGS = TrainingSettings(learning_rate=1e-2, max_epochs=3, patience=2, batch_targets=8)
@@ -159,6 +160,13 @@ def scripted_task(script: list[int]) -> Task:
 
     task.model.forward = scripted
     return replace(task, validation=validation)
+
+
+def test_an_epoch_that_is_better_by_rounding_alone_is_no_better_one() -> None:
+    progress = Progress(best_epoch=0, history=[{"auc": 0.666083916083916}])  # 381 / 572
+    assert not progress.is_better(0.6660839160839161)
+    assert progress.is_better(381.5 / 572)
+    assert Progress().is_better(0.0), "the first epoch is the best so far"
 
 
 @pytest.mark.parametrize(
