@@ -26,6 +26,8 @@ PAIRS: tuple[tuple[Slot, Slot], ...] = (
     ((DTI_BAHE, DTI_K), (BAHE, None)),
     ((DTI_BAHE, DTI_K), (DTI, DTI_K)),
     ((DTI_BAHE, 10), (BAHE, None)),
+    ((DTI_BAHE, 1), (BAHE, None)),
+    ((DTI_BAHE, DTI_K), (DTI_BAHE, 1)),
 )
 
 
@@ -82,15 +84,44 @@ def groups(inputs: Inputs) -> list[Group]:
 
 
 def pairs(rows: Sequence[Row]) -> list[Pair]:
-    """Comparisons of `PAIRS` whose rows have results; Holm adjusts over them."""
+    """Comparisons whose rows have results; Holm adjusts over them.
+
+    `PAIRS` are compared in their usual form, and what reads fewer sequences or trains longer with the usual
+    form of itself.
+    """
     having = [row for row in rows if row.cell.ok]
-    found = []
-    for one, other in PAIRS:
-        for first in (row for row in having if row.slot == one):
-            for second in (row for row in having if row.slot == other):
-                found.append((first, second, difference(first.cell.ok, second.cell.ok)))
-    adjusted = holm([each.p_value for _, _, each in found])
-    return [Pair(*each, p) for each, p in zip(found, adjusted, strict=True)]
+    usual = [row for row in having if is_usual(row, having)]
+    found = [
+        (first, second)
+        for one, other in PAIRS
+        for first in usual
+        for second in usual
+        if (first.slot, second.slot) == (one, other)
+    ]
+    found += [
+        (first, second)
+        for first in having
+        for second in usual
+        if not is_usual(first, having) and _place(first) == _place(second)
+    ]
+    differences = [difference(first.cell.ok, second.cell.ok) for first, second in found]
+    adjusted = holm([each.p_value for each in differences])
+    return [Pair(*each, d, p) for each, d, p in zip(found, differences, adjusted, strict=True)]
+
+
+def is_usual(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether no other row of its method, k and device reads more sequences or trains fewer epochs."""
+    return _size(row) == min(_size(other) for other in rows if _place(other) == _place(row))
+
+
+def _size(row: Row) -> tuple[int, int]:
+    config = row.cell.config
+    sequences = (config.get("behaviours") or {}).get("sequences") or ()
+    return -len(sequences), (config["training"] or {}).get("max_epochs", 0)
+
+
+def _place(row: Row) -> tuple[Slot, str]:
+    return row.slot, row.cell.device
 
 
 def _key(cell: Cell) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from repro.costs.closed_form import token_limit
 from repro.reporting import bahe_quality_rows, timing
 from repro.reporting.bahe_costs import total_ratio, total_s
-from repro.reporting.bahe_quality_rows import BAHE, DTI_BAHE, DTI_K, LLM_CTR, Row, Slot
+from repro.reporting.bahe_quality_rows import BAHE, DTI_BAHE, DTI_K, LLM_CTR, Row, Slot, is_usual
 from repro.reporting.bahe_sweeps import efficiency_sweeps
 from repro.reporting.cells import Cell, comparable_times
 from repro.reporting.claims import LEVEL_TEXT
@@ -91,23 +91,13 @@ def _quality(inputs: Inputs) -> list[str]:
     said = []
     for group in bahe_quality_rows.groups(inputs):
         rows = [row for row in group.rows[COMMITTED] if row.cell.ok]
-        cells = {slot: _usual(rows, slot) for slot in {row.slot for row in rows}}
+        cells = {row.slot: row.cell for row in reversed(rows) if is_usual(row, rows)}
         ours, streaming = cells.get((BAHE, None)), cells.get((DTI_BAHE, DTI_K))
         if ours is not None:
             said.append(f"{_bahe(ours, cells, rows)}; {group.title}. [bahe](bahe.md)")
         if streaming is not None:
             said.append(f"{_streaming(streaming, cells)}; {group.title}. [bahe](bahe.md)")
     return said
-
-
-def _usual(rows: Sequence[Row], slot: Slot) -> Cell:
-    """Of a row's variants the page's comparison itself: all sequences, the fewest epochs."""
-
-    def order(cell: Cell) -> tuple[int, int]:
-        sequences = (cell.config.get("behaviours") or {}).get("sequences") or ()
-        return -len(sequences), (cell.config["training"] or {}).get("max_epochs", 0)
-
-    return min((row.cell for row in rows if row.slot == slot), key=order)
 
 
 def _bahe(ours: Cell, cells: Mapping[Slot, Cell], rows: Sequence[Row]) -> str:

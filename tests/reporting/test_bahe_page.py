@@ -130,6 +130,23 @@ def test_of_several_partners_the_one_alike_counts(world) -> None:
     assert len(rows) == 3
 
 
+def test_what_reads_less_or_trains_longer_is_compared_with_its_usual_form(world) -> None:
+    add_family(world)
+    add(world, replace(llm_ctr(10), sequences=("recent",)), signal=0.5, build_s=None)
+    add(world, full(), signal=0.7, **{"training.max_epochs": 10})
+    text = page(world)
+    section = text.split("**Differences of AUC**")[1].split("\n\n")[1]
+    compared = [line.split("|")[1].strip() for line in section.splitlines()[2:]]
+    once, epochs = 'behaviours.sequences = ["recent"]', "training.max_epochs"
+    all_three = 'behaviours.sequences = ["liked", "disliked", "recent"]'
+    assert compared == [
+        f"BAHE, {epochs} = 1 − LLM-CTR, {all_three}",
+        f"DTI over BAHE, k = 50 − BAHE, {epochs} = 1",
+        f"LLM-CTR, {once} − LLM-CTR, {all_three}",
+        f"BAHE, {epochs} = 10 − BAHE, {epochs} = 1",
+    ]
+
+
 def test_whether_the_larger_k_took_less_time_is_said(world) -> None:
     add(world, dti_bahe(10, 50), train_s=21.0)
     assert "training time than k" not in page(world)
