@@ -15,6 +15,11 @@ NO_LLM = {"backbone": None, "backbone_settings": None, "tuning": None, "k": None
 def table(text, heading, number=0):
     """Rows of a table below a heading, as {first cell: {header: cell}}."""
     block = text.split(f"### {heading}\n")[1 + number].split("\n#")[0]
+    return {next(iter(row.values())): row for row in table_rows(block)}
+
+
+def table_rows(block):
+    """Rows of the one table of a block, as {header: cell}."""
     lines = [line for line in block.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[2:]}
+    headers, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(headers, row, strict=True)) for row in rows]

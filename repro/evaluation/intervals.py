@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -128,69 +128,73 @@ def auc_of_draws(label: np.ndarray, score: np.ndarray, group: np.ndarray, count:
     order = np.argsort(score, kind="stable")
     label, score, group = label[order], score[order], group[order]
     negative, positive = label == 0, label == 1
-    # Negatives before `below` score less than a positive, those before `up_to` less or the same.
-    # Example: negatives at 1 2 2 5, a positive at 2: below = 1, up_to = 3, one win and two ties.
-    below = np.searchsorted(score[negative], score[positive], side="left")
-    up_to = np.searchsorted(score[negative], score[positive], side="right")
-    few_users = count.shape[1] ** 2 <= _SQUARE_PER_TARGET * len(label)
-    pairs_won = pairs_won_by_users if few_users else pairs_won_by_draw
-    won = pairs_won(group[negative], group[positive], below, up_to, count)
+    ranked = Ranked(
+        group[negative],
+        group[positive],
+        below=np.searchsorted(score[negative], score[positive], side="left"),
+        up_to=np.searchsorted(score[negative], score[positive], side="right"),
+    )
     num_users = count.shape[1]
-    num_positives = count @ np.bincount(group[positive], minlength=num_users).astype(np.float64)
-    num_negatives = count @ np.bincount(group[negative], minlength=num_users).astype(np.float64)
+    few_users = num_users**2 <= _SQUARE_PER_TARGET * len(label)
+    won = (pairs_won_by_users if few_users else pairs_won_by_draw)(ranked, count)
+    of_user = [np.bincount(users, minlength=num_users) for users in (ranked.positive, ranked.negative)]
+    num_positives, num_negatives = (count @ each.astype(np.float64) for each in of_user)
     return won / (num_positives * num_negatives)
 
 
-def pairs_won_by_users(
-    group_negative: np.ndarray,
-    group_positive: np.ndarray,
-    below: np.ndarray,
-    up_to: np.ndarray,
-    count: np.ndarray,
-) -> np.ndarray:
+class Ranked(NamedTuple):
+    """Targets in the order of their scores, and where each positive stands among the negatives.
+
+    Example: negatives at 1 2 2 5, a positive at 2: below = 1, up_to = 3, one win and two ties.
+
+    Attributes:
+        negative: (Nn,) users of the negatives. positive: (Np,) users of the positives.
+        below, up_to: (Np,) how many negatives score less than a positive, and less or the same.
+    """
+
+    negative: np.ndarray
+    positive: np.ndarray
+    below: np.ndarray
+    up_to: np.ndarray
+
+
+def pairs_won_by_users(ranked: Ranked, count: np.ndarray) -> np.ndarray:
     """c W c for each draw c, with W[u, v] the pairs that u's positives win against v's negatives.
 
     O(U x N) for W and O(B x U^2) for all draws.
 
     Args:
-        group_negative: (Nn,) users of the negatives, by score. group_positive: (Np,) users of the positives.
-        below, up_to: (Np,) how many negatives score less than a positive, and less or the same.
         count: (B, U) times that each user was drawn.
 
     Returns:
         (B,) pairs won.
     """
     num_users, weight = count.shape[1], count.astype(np.float64)
-    by_user = np.argsort(group_positive, kind="stable")
-    edges = np.searchsorted(group_positive[by_user], np.arange(num_users + 1))
+    by_user = np.argsort(ranked.positive, kind="stable")
+    edges = np.searchsorted(ranked.positive[by_user], np.arange(num_users + 1))
     wins = np.zeros((num_users, num_users))  # 2 W
-    for user in np.unique(group_positive):
+    for user in np.unique(ranked.positive):
         mine = by_user[edges[user] : edges[user + 1]]
-        ends = np.bincount(np.concatenate([below[mine], up_to[mine]]), minlength=len(group_negative) + 1)
-        beyond = ends[:0:-1].cumsum()[::-1]  # (Nn,) ends beyond each negative
-        wins[user] = np.bincount(group_negative, weights=beyond, minlength=num_users)
+        ends = np.concatenate([ranked.below[mine], ranked.up_to[mine]])
+        up_to_each = np.bincount(ends, minlength=len(ranked.negative) + 1)
+        beyond = up_to_each[:0:-1].cumsum()[::-1]  # (Nn,) ends beyond each negative
+        wins[user] = np.bincount(ranked.negative, weights=beyond, minlength=num_users)
     return ((weight @ wins.T) * weight).sum(axis=1) / 2
 
 
-def pairs_won_by_draw(
-    group_negative: np.ndarray,
-    group_positive: np.ndarray,
-    below: np.ndarray,
-    up_to: np.ndarray,
-    count: np.ndarray,
-) -> np.ndarray:
+def pairs_won_by_draw(ranked: Ranked, count: np.ndarray) -> np.ndarray:
     """As `pairs_won_by_users`, in O(B x N): with c the cumulated weight of the negatives, a positive wins
     (c[below] + c[up_to]) / 2 of it.
     """
-    tied = bool((below != up_to).any())
-    cumulated = np.zeros(len(group_negative) + 1)
+    tied = bool((ranked.below != ranked.up_to).any())
+    cumulated = np.zeros(len(ranked.negative) + 1)
     won = np.empty(len(count))
     for draw, times in enumerate(count):
-        np.cumsum(times[group_negative], out=cumulated[1:])
-        weight = times[group_positive].astype(np.float64)
-        won[draw] = weight @ cumulated[below]
+        np.cumsum(times[ranked.negative], out=cumulated[1:])
+        weight = times[ranked.positive].astype(np.float64)
+        won[draw] = weight @ cumulated[ranked.below]
         if tied:
-            won[draw] = (won[draw] + weight @ cumulated[up_to]) / 2
+            won[draw] = (won[draw] + weight @ cumulated[ranked.up_to]) / 2
     return won
 
 

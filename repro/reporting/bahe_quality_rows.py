@@ -91,6 +91,7 @@ def pairs(rows: Sequence[Row]) -> list[Pair]:
     """
     having = [row for row in rows if row.cell.ok]
     usual = [row for row in having if is_usual(row, having)]
+    variants = [row for row in having if not is_usual(row, having)]
     found = [
         (first, second)
         for one, other in PAIRS
@@ -98,12 +99,7 @@ def pairs(rows: Sequence[Row]) -> list[Pair]:
         for second in usual
         if (first.slot, second.slot) == (one, other)
     ]
-    found += [
-        (first, second)
-        for first in having
-        for second in usual
-        if not is_usual(first, having) and _place(first) == _place(second)
-    ]
+    found += [(first, second) for first in variants for second in usual if _place(first) == _place(second)]
     differences = [difference(first.cell.ok, second.cell.ok) for first, second in found]
     adjusted = holm([each.p_value for each in differences])
     return [Pair(*each, d, p) for each, d, p in zip(found, differences, adjusted, strict=True)]

@@ -50,10 +50,12 @@ class Sweep:
     @property
     def no_verdict(self) -> str | None:
         """Why the claim is not judged by these rows; None if it is: the whole shape, on an accelerator."""
-        where = " on a CPU" if re.search(r", \d+ cores?$", self.rows[0]["device"]) else ""
+        on_cpu = re.search(r", \d+ cores?$", self.rows[0]["device"]) is not None
         total, layers = known_layers(self.rows[0]["backbone"]), self.rows[0].get("layers")
-        reduced = "a reduced shape" if total and layers and layers < total else "the whole shape"
-        return f"{reduced}{where}" if where or reduced == "a reduced shape" else None
+        reduced = total is not None and layers is not None and layers < total
+        if not on_cpu and not reduced:
+            return None
+        return f"{'a reduced' if reduced else 'the whole'} shape{' on a CPU' if on_cpu else ''}"
 
     @property
     def lengths(self) -> list[int]:
@@ -117,8 +119,5 @@ def efficiency_sweeps(inputs: Inputs) -> list[Sweep]:
 
 def known_layers(backbone: str) -> int | None:
     """Layers of a whole backbone; None where its configuration would have to be fetched."""
-    return (
-        architecture_of(backbone).layers
-        if backbone.startswith("random:") or backbone == "smollm2-135m"
-        else None
-    )
+    known = backbone.startswith("random:") or backbone == "smollm2-135m"
+    return architecture_of(backbone).layers if known else None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from repro.evaluation.intervals import LEVEL
+from repro.methods.bahe.settings import lower_layers
 from repro.reporting.bahe_quality_rows import groups
 from repro.reporting.bahe_sweeps import known_layers
 from repro.reporting.cells import NOT_RUN
@@ -57,7 +58,7 @@ def _of_quality_rows(inputs: Inputs) -> list[str]:
                 total = config["backbone_settings"].get("layers") or known_layers(config["backbone"])
                 if total is not None:
                     cut = (config.get("behaviours") or {}).get("layer_cut") or 0.0
-                    found.add((TITLES[cell.method], total - round(cut * total), config["n"], cell.k))
+                    found.add((TITLES[cell.method], total - lower_layers(cut, total), config["n"], cell.k))
     if not found:
         return []
     lines = [

@@ -22,6 +22,7 @@ from repro.costs.projection import (
     lora_kept_bytes_per_token,
     memory_gib,
 )
+from repro.methods.bahe.settings import lower_layers
 from repro.reporting.flops_rows import TITLES, Row, length_sweeps
 from repro.reporting.flops_vs_length import rows_by_length
 from repro.reporting.formatting import ABSENT, count, listed, table
@@ -203,7 +204,7 @@ def _days(sides: list[Side]) -> str:
 def _memory(side: Side) -> float:
     """GiB of one GPU with BAHE_BATCH samples at a time."""
     arch, detail = architecture_of(f"random:{side.backbone}"), side.row["length"]
-    cut = round(arch.layers * (detail["layer_cut"] or 0.0))
+    cut = lower_layers(detail["layer_cut"] or 0.0, arch.layers)
     training = Training("lora", BAHE_RANK, train_embeddings=False, frozen_layers=cut)
     kept = lora_kept_bytes_per_token(arch, BAHE_RANK, arch.layers - cut)
     return memory_gib(arch, training, kept, BAHE_BATCH * (detail["behaviours"] or side.tokens))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from repro.methods.bahe.settings import BAHE
+from repro.methods.bahe.settings import BAHE, lower_layers
 from repro.records.measurements import Measurement
 from repro.reporting.bahe_sweeps import efficiency_sweeps, known_layers
 from repro.reporting.cells import NOT_RUN, build_cells
@@ -98,22 +98,10 @@ def _builds(inputs: Inputs) -> list[str]:
     for sweep in efficiency_sweeps(inputs):
         for size in sweep.behaviour_sizes:
             own = [row for row in sweep.rows if row["method"] == BAHE and row["behaviour_tokens"] == size]
-            timed = [row for row in own if isinstance(row["table_build_s"], float)]
             builds = {
-                (row.get("table_behaviours"), row["table_build_s"]): row for row in timed
+                (row.get("table_behaviours"), row["table_build_s"]): row for row in own
             }  # many rows each
-            for (number, seconds), row in builds.items():
-                total = row.get("layers") or known_layers(row["backbone"])
-                if number and total:
-                    layers = plural(round(row["layer_cut"] * total), "layer")
-                    encoder = f"{row['backbone'].removeprefix('random:')} shape, {layers}"
-                    rate = number / seconds
-                    lines.append(
-                        (
-                            *(encoder, row["device"], str(row.get("dtype") or ABSENT), count(number)),
-                            *(str(size), f"{rate:,.0f}", f"{MILLION / rate:,.0f}"),
-                        )
-                    )
+            lines += [line for row in builds.values() if (line := _build(row)) is not None]
     if not lines:
         return []
     headers = ("encoder", "device", *ENCODER_HEADERS[1:-1])
@@ -123,6 +111,24 @@ def _builds(inputs: Inputs) -> list[str]:
         "calls are not:"
     )
     return [text, table(headers, lines)]
+
+
+def _build(row: Row) -> tuple[str, ...] | None:
+    """A line of an efficiency row's table; None where its size, time or encoder's depth is unknown."""
+    number, seconds = row.get("table_behaviours"), row["table_build_s"]
+    total = row.get("layers") or known_layers(row["backbone"])
+    if not number or not total or not isinstance(seconds, float):
+        return None
+    layers, rate = plural(lower_layers(row["layer_cut"], total), "layer"), number / seconds
+    return (
+        f"{row['backbone'].removeprefix('random:')} shape, {layers}",
+        row["device"],
+        str(row.get("dtype") or ABSENT),
+        count(number),
+        str(row["behaviour_tokens"]),
+        f"{rate:,.0f}",
+        f"{MILLION / rate:,.0f}",
+    )
 
 
 def _fillings(inputs: Inputs) -> list[str]:

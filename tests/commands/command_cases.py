@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from report_cases import table_rows
+
 ROOT = Path(__file__).resolve().parents[2]
 TABLE1 = ("table1", "--tier", "test", "--dataset", "synthetic")
 
@@ -35,6 +37,4 @@ def start(own_folders: Path, *arguments: str, code: str = "") -> subprocess.Pope
 def table_below(page: str, heading: str) -> list[dict[str, str]]:
     """Rows of the one table below a heading, as {header: cell}."""
     (section,) = [part for part in page.split("\n## ") if part.startswith(f"{heading}\n")]
-    lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
-    headers, _, *rows = [[cell.strip() for cell in cells] for cells in lines]
-    return [dict(zip(headers, row, strict=True)) for row in rows]
+    return table_rows(section)

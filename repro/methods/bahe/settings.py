@@ -76,12 +76,12 @@ class BaheMethod:
         need(self.drift is None or self.name == BAHE, "drift", "None: only bahe reads texts of another time")
 
     def num_lower(self, num_layers: int) -> int:
-        """m: how many of the backbone's layers encode a behaviour; half-way numbers round to the even one.
+        """m: how many of the backbone's layers encode a behaviour, as `lower_layers`.
 
         Raises:
             ConfigError: none of the layers would be lower, or none upper.
         """
-        lower = round(self.layer_cut * num_layers)
+        lower = lower_layers(self.layer_cut, num_layers)
         if not 1 <= lower < num_layers:
             found = f"{self.layer_cut} of {num_layers} layers, so m = {lower}"
             expected = f"m from 1 to {num_layers - 1}"
@@ -116,6 +116,11 @@ class BaheMethod:
 def bahe(n: int) -> BaheMethod:
     """BAHE as in the paper: half of the layers frozen and cached, sequences side by side, LoRA rank 64."""
     return BaheMethod(BAHE, n)
+
+
+def lower_layers(layer_cut: float, num_layers: int) -> int:
+    """m = round(share x L); half-way numbers round to the even one."""
+    return round(layer_cut * num_layers)
 
 
 def llm_ctr(n: int) -> BaheMethod:
