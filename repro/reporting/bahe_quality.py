@@ -89,7 +89,10 @@ def _legend() -> str:
         "padding left out: tokens for SW, DTI and LLM-CTR, behaviour vectors for BAHE and DTI over BAHE.",
         "Table": f"{TABLE_COST}. Total: training and the table, as if this run alone had to pay for it; "
         "compilation and evaluation are left out and stand under *Runs*.",
-        "Epochs": "as trained; whether more of them would change the order of the rows is not measured here.",
+        "Epochs": "as trained. A row of *up to* so many epochs is trained until convergence by table 3's "
+        "rule, and compared with itself at the usual number and with others as they are, if need be at fewer "
+        "epochs. DIN always stops early; SW and DTI until convergence are on [table3](table3.md), LLM-CTR "
+        "was not trained longer.",
         "Peak memory": "with weights, optimiser and a micro-batch; on a GPU, LLM-CTR's hold three quarters "
         "of the places of the others'.",
         "LLM-CTR / row, SW / row": "total of LLM-CTR or SW over that of the row; only where device, "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from repro.evaluation.intervals import Interval, holm
 from repro.reporting.cells import Cell, build_cells, differing, setting_text
-from repro.reporting.formatting import count
+from repro.reporting.formatting import count, listed
 from repro.reporting.inputs import ORIGINS, Inputs
 from repro.reporting.methods import FLOOR, is_floor
 from repro.reporting.scores import difference
@@ -29,6 +30,14 @@ PAIRS: tuple[tuple[Slot, Slot], ...] = (
     ((DTI_BAHE, 1), (BAHE, None)),
     ((DTI_BAHE, DTI_K), (DTI_BAHE, 1)),
 )
+# Where the first trains longer: does it then reach the other, as long trained where there is such a row?
+LONGER_PAIRS: tuple[tuple[Slot, Slot], ...] = (
+    ((BAHE, None), (LLM_CTR, None)),
+    ((DTI_BAHE, DTI_K), (BAHE, None)),
+    ((DTI_BAHE, DTI_K), (DTI, DTI_K)),
+)
+# Settings that tell rows of one method apart, as their labels say them.
+LABELS = {"training.max_epochs": "up to {} epochs", "behaviours.sequences": "sequences {}"}
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,8 @@ def groups(inputs: Inputs) -> list[Group]:
 def pairs(rows: Sequence[Row]) -> list[Pair]:
     """Comparisons whose rows have results; Holm adjusts over them.
 
-    `PAIRS` are compared in their usual form, and what reads fewer sequences or trains longer with the usual
-    form of itself.
+    `PAIRS` are compared in their usual form, what reads fewer sequences or trains longer with the usual form
+    of itself, and what trains longer by `LONGER_PAIRS`.
     """
     having = [row for row in rows if row.cell.ok]
     usual = [row for row in having if is_usual(row, having)]
@@ -100,6 +109,12 @@ def pairs(rows: Sequence[Row]) -> list[Pair]:
         if (first.slot, second.slot) == (one, other)
     ]
     found += [(first, second) for first in variants for second in usual if _place(first) == _place(second)]
+    longer = [row for row in variants if trains_longer(row, having)]
+    for one, other in LONGER_PAIRS:
+        for first in (row for row in longer if row.slot == one):
+            alike = [row for row in longer if row.slot == other and _epochs(row) == _epochs(first)]
+            others = alike or [row for row in usual if row.slot == other]
+            found += [(first, second) for second in others]
     differences = [difference(first.cell.ok, second.cell.ok) for first, second in found]
     adjusted = holm([each.p_value for each in differences])
     return [Pair(*each, d, p) for each, d, p in zip(found, differences, adjusted, strict=True)]
@@ -110,10 +125,22 @@ def is_usual(row: Row, rows: Sequence[Row]) -> bool:
     return _size(row) == min(_size(other) for other in rows if _place(other) == _place(row))
 
 
+def trains_longer(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether another row of its method, k and device reads as many sequences and trains fewer epochs."""
+    return any(
+        _place(other) == _place(row) and _size(other)[0] == _size(row)[0] and _epochs(other) < _epochs(row)
+        for other in rows
+    )
+
+
 def _size(row: Row) -> tuple[int, int]:
-    config = row.cell.config
-    sequences = (config.get("behaviours") or {}).get("sequences") or ()
-    return -len(sequences), (config["training"] or {}).get("max_epochs", 0)
+    sequences = (row.cell.config.get("behaviours") or {}).get("sequences") or ()
+    return -len(sequences), _epochs(row)
+
+
+def _epochs(row: Row) -> int:
+    """At most."""
+    return (row.cell.config["training"] or {}).get("max_epochs", 0)
 
 
 def _place(row: Row) -> tuple[Slot, str]:
@@ -144,16 +171,30 @@ def _rows(cells: Sequence[Cell]) -> list[Row]:
     chosen = [(slot, cell) for cell in cells if (slot := _slot(cell)) is not None]
     read = {cell.config["n"] for slot, cell in chosen if slot[0] in FAMILY_TITLES}
     chosen = [(slot, cell) for slot, cell in chosen if slot[0] == FLOOR or cell.config["n"] in read]
-    rows = []
-    for slot, cell in chosen:
-        twins = [other for place, other in chosen if place == slot]
-        parts = [_title(slot), *(f"{name} = {setting_text(cell, name)}" for name in differing(twins))]
-        if len({other.config["n"] for other in twins}) > 1:
-            parts.append(f"n = {cell.config['n']}")
-        if len({other.device for other in twins}) > 1:
-            parts.append(f"on {cell.device}")
-        rows.append(Row(slot, ", ".join(parts), cell))
-    return sorted(rows, key=_order)
+    rows = [Row(slot, _title(slot), cell) for slot, cell in chosen]
+    return sorted((replace(row, label=_label(row, rows)) for row in rows), key=_order)
+
+
+def _label(row: Row, rows: Sequence[Row]) -> str:
+    """Its title; where several rows have it, all but the only usual one say in what they differ."""
+    twins = [other for other in rows if other.slot == row.slot]
+    if [other for other in twins if is_usual(other, twins)] == [row]:
+        return row.label
+    cells = [other.cell for other in twins]
+    parts = [row.label, *(_setting(row.cell, name) for name in differing(cells))]
+    if len({cell.config["n"] for cell in cells}) > 1:
+        parts.append(f"n = {row.cell.config['n']}")
+    if len({cell.device for cell in cells}) > 1:
+        parts.append(f"on {row.cell.device}")
+    return ", ".join(parts)
+
+
+def _setting(cell: Cell, name: str) -> str:
+    text = setting_text(cell, name)
+    if name not in LABELS:
+        return f"{name} = {text}"
+    found = json.loads(cell.settings.get(name, "null"))
+    return LABELS[name].format(listed(found) if isinstance(found, list) else text)
 
 
 def _title(slot: Slot) -> str:

@@ -9,7 +9,16 @@ from typing import Any
 from repro.costs.closed_form import token_limit
 from repro.reporting import bahe_quality_rows, timing
 from repro.reporting.bahe_costs import total_ratio, total_s
-from repro.reporting.bahe_quality_rows import BAHE, DTI_BAHE, DTI_K, LLM_CTR, Row, Slot, is_usual
+from repro.reporting.bahe_quality_rows import (
+    BAHE,
+    DTI_BAHE,
+    DTI_K,
+    LLM_CTR,
+    Row,
+    Slot,
+    is_usual,
+    trains_longer,
+)
 from repro.reporting.bahe_sweeps import efficiency_sweeps
 from repro.reporting.cells import Cell, comparable_times
 from repro.reporting.claims import LEVEL_TEXT
@@ -92,12 +101,27 @@ def _quality(inputs: Inputs) -> list[str]:
     for group in bahe_quality_rows.groups(inputs):
         rows = [row for row in group.rows[COMMITTED] if row.cell.ok]
         cells = {row.slot: row.cell for row in reversed(rows) if is_usual(row, rows)}
+        longer = {row.slot: row.cell for row in reversed(rows) if trains_longer(row, rows)}
         ours, streaming = cells.get((BAHE, None)), cells.get((DTI_BAHE, DTI_K))
         if ours is not None:
-            said.append(f"{_bahe(ours, cells, rows)}; {group.title}. [bahe](bahe.md)")
+            text = _bahe(ours, cells, rows) + _longer(longer.get((BAHE, None)), cells)
+            said.append(f"{text}; {group.title}. [bahe](bahe.md)")
         if streaming is not None:
-            said.append(f"{_streaming(streaming, cells)}; {group.title}. [bahe](bahe.md)")
+            text = _streaming(streaming, cells) + _longer(longer.get((DTI_BAHE, DTI_K)), cells)
+            said.append(f"{text}; {group.title}. [bahe](bahe.md)")
     return said
+
+
+def _longer(cell: Cell | None, cells: Mapping[Slot, Cell]) -> str:
+    """The same until convergence, beside LLM-CTR as it is; empty without such a row."""
+    if cell is None:
+        return ""
+    said = f"; until convergence (up to {cell.config['training']['max_epochs']} epochs) AUC {_auc(cell)}"
+    partner, own_s = cells.get((LLM_CTR, None)), total_s(cell)
+    if partner is None or not comparable_times(cell, partner) or own_s is None:
+        return said
+    partner_s, epochs = total_s(partner), plural(partner.config["training"]["max_epochs"], "epoch")
+    return f"{said} in {duration(own_s)}, where {epochs} of LLM-CTR took {duration(partner_s)}"
 
 
 def _bahe(ours: Cell, cells: Mapping[Slot, Cell], rows: Sequence[Row]) -> str:

@@ -170,7 +170,7 @@ def _table(sweep: Sweep) -> str:
                 mean_of(sweep.tokens_per_step(k), ",.0f"),
                 mean_of(sweep.values(k, "peak_gib"), ".2f"),
                 mean_of(sweep.values(k, "mfu"), ".3f"),
-                mean_of(sweep.values(k, "compile_s"), ".0f"),
+                f"{max(compilation):.0f}" if (compilation := sweep.values(k, "compile_s")) else ABSENT,
             )
         )
     return table(headers, lines)

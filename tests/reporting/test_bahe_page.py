@@ -137,14 +137,27 @@ def test_what_reads_less_or_trains_longer_is_compared_with_its_usual_form(world)
     text = page(world)
     section = text.split("**Differences of AUC**")[1].split("\n\n")[1]
     compared = [line.split("|")[1].strip() for line in section.splitlines()[2:]]
-    once, epochs = 'behaviours.sequences = ["recent"]', "training.max_epochs"
-    all_three = 'behaviours.sequences = ["liked", "disliked", "recent"]'
     assert compared == [
-        f"BAHE, {epochs} = 1 − LLM-CTR, {all_three}",
-        f"DTI over BAHE, k = 50 − BAHE, {epochs} = 1",
-        f"LLM-CTR, {once} − LLM-CTR, {all_three}",
-        f"BAHE, {epochs} = 10 − BAHE, {epochs} = 1",
+        "BAHE − LLM-CTR",
+        "DTI over BAHE, k = 50 − BAHE",
+        "LLM-CTR, sequences recent − LLM-CTR",
+        "BAHE, up to 10 epochs − BAHE",
+        "BAHE, up to 10 epochs − LLM-CTR",
     ]
+
+
+def test_what_trains_longer_is_compared_with_what_trains_as_long(world) -> None:
+    add_family(world)
+    add(world, dti_bahe(10, 50), signal=0.7, **{"training.max_epochs": 10})
+    world.add(0.4, method="dti", k=50, recipe="tuned")
+    ours, bahe = "DTI over BAHE, k = 50, up to 10 epochs − ", "BAHE, up to 10 epochs"
+    text = page(world)
+    assert f"| {ours}BAHE " in text and f"| {ours}DTI, recipe tuned" in text
+    add(world, full(), signal=0.7, **{"training.max_epochs": 10})
+    add(world, full(), signal=0.7, **{"training.max_epochs": 5})
+    text = page(world)
+    assert f"| {ours}{bahe} " in text and f"| {ours}BAHE " not in text
+    assert f"| {bahe} − LLM-CTR " in text and "| BAHE, up to 5 epochs − LLM-CTR " in text
 
 
 def test_whether_the_larger_k_took_less_time_is_said(world) -> None:

@@ -65,6 +65,14 @@ def test_bahe_is_set_beside_sw_where_it_has_a_row(world) -> None:
     add_timed(world, 30.0, k=1)
     (quality,) = headlines(inputs_of(world))
     assert "; it trains in 3.00 × less than SW, its table included; " in quality, "by the usual epochs"
+    assert "; until convergence (up to 10 epochs) AUC 0." in quality and "LLM-CTR" not in quality
+    add_timed(world, 50.0, **config_of(llm_ctr(10), **OURS))
+    (quality,) = headlines(inputs_of(world))
+    assert "(3 seeds), where 1 epoch of" not in quality, "no time is said where the table's is unknown"
+    add_timed(world, 70.0, 5.0, **config_of(dti_bahe(10, 50), **OURS), training__max_epochs=10)
+    add_timed(world, 7.0, 5.0, **config_of(dti_bahe(10, 50), **OURS))
+    _, streaming = headlines(inputs_of(world))
+    assert "(3 seeds) in 75.0 s, where 1 epoch of LLM-CTR took 50.0 s; " in streaming
 
 
 def test_an_llm_ctr_that_reads_once_is_not_said_to_read_twice(world) -> None:

@@ -48,11 +48,13 @@ def test_speed_up_is_the_ratio_of_mean_targets_per_second(tmp_path) -> None:
 
 
 def test_the_sliding_window_counts_with_what_was_measured_after_the_last_k(tmp_path) -> None:
-    rows = [row("sw", 1, 0, 90.0), row("dti", 50, 0, 1400.0), row("sw", 1, 1, 110.0)]
+    rows = [row("sw", 1, 0, 90.0), row("dti", 50, 0, 1400.0), row("sw", 1, 1, 110.0, compile_s=2.0)]
     text, _ = page(tmp_path, rows)
     (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
     assert line.split("|")[2].strip() == "14.00"
     assert "measured once more after the last k" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| 1 (SW) ")]
+    assert line.split("|")[-2].strip() == "40", "compilation is that of the first time"
 
 
 def test_a_row_without_memory_or_without_sw_has_no_ratio(tmp_path) -> None:
