@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -65,6 +65,18 @@ def make_items(num_items: int = 7, seed: int = 0, num_prefix: int = 3, longest: 
         yes_id=YES,
         no_id=NO,
     )
+
+
+def film_like(num_users: int = 400) -> tuple[PreparedData, TokenisedItems]:
+    """Users, item texts and instruction about as long as those of MovieLens in SmolLM2's tokens."""
+    rng = np.random.default_rng(0)
+    data = make_data(
+        np.minimum(rng.lognormal(4.4, 1.0, num_users), 900).astype(int).tolist(), train_only=True
+    )
+    lengths = np.array([12, 14, 15, 16, 17, 19, 22])
+    items = make_items(num_prefix=20)
+    tokens = (FIRST_ITEM_TOKEN + np.arange(lengths.sum())).astype(np.int32)
+    return data, replace(items, tokens=tokens, offsets=np.concatenate([[0], np.cumsum(lengths)]))
 
 
 @dataclass(frozen=True)

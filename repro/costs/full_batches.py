@@ -8,15 +8,16 @@ import torch
 from repro.methods.sum_batches import SumBatches
 from repro.prompts.batching import epoch_order
 
-LOOK_AHEAD, PASSED_OVER = 2, 64  # how far a batch looks for rows that still fit: averages, rows that do not
+PASSED_OVER = 64  # so many rows that do not fit, and a batch looks no further for some that do
 
 
 class FullBatches(SumBatches):
     """Training rows in a seeded order, as many to a batch as fit into `length`; `number` batches at most.
 
-    What remains behind the last row that fits is given to later rows that are short enough, for every
-    method alike: rows of k targets are longer, and would else leave more of a batch empty. Every batch is
-    padded to `length` and to the same number of [SUM]s; room for these is kept while it is filled.
+    What remains behind the last row that fits is given to later rows that are short enough, and the last of
+    these makes way for the longest one that fits in its place, for every method alike: rows of k targets are
+    longer, and would else leave more of a batch empty. Every batch is padded to `length` and to the same
+    number of [SUM]s; room for these is kept while it is filled.
     """
 
     length = 0
@@ -50,12 +51,20 @@ class FullBatches(SumBatches):
         """A batch of the first rows, and those that are left."""
         taken: list[int] = []
         passed_over: list[int] = []
-        for row in waiting[: LOOK_AHEAD * (self.length // max(int(self._row_tokens.mean()), 1) + 1)]:
+        for row in waiting:
             fits = not taken or self.fits(np.array([*taken, row]))
             (taken if fits else passed_over).append(row)
             if len(passed_over) == PASSED_OVER:
                 break
-        return np.array(taken), passed_over + waiting[len(taken) + len(passed_over) :]
+        left = passed_over + waiting[len(taken) + len(passed_over) :]
+        if len(taken) > 1:
+            *others, last = taken
+            instead = [row for row in passed_over if self.fits(np.array([*others, row]))]
+            best = max([last, *instead], key=lambda row: int(self._row_tokens[row]))
+            if best != last:
+                left[left.index(best)] = last
+                taken = [*others, best]
+        return np.array(taken), left
 
     def _num_sums(self) -> int:
         """[SUM]s of every batch, with padding: as many as a batch has that keeps room for its own alone."""

@@ -39,13 +39,14 @@ from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
-from repro.records.environment import device_slug
+from repro.records.environment import device_slug, sources
 from repro.records.growing import GrowingMeasurement
 from repro.training.loop import Trainer
 from repro.training.memory import peak_gib
 from repro.training.task import Task
 
 KS = (1, 5, 10, 20, 30, 40, 50, 100)
+LARGE_MODEL_LENGTH = 12_288  # places of a step of an 8B model with LoRA, for which 80 GB suffice
 _DTYPES = {"bf16": "bfloat16 autocast", "fp32": "float32"}
 
 
@@ -71,9 +72,9 @@ class Plan:
 def plan_for(tier: Tier, fp8: str | None = None) -> Plan:
     """The sweep of a tier: everything on a GPU, two rows and a few steps elsewhere; in fp8 k = 1 and 50."""
     if fp8 is not None:
-        return Plan((1, 50), tier.n, tier.sizes.max_tokens, steps=6, repeats=2, warm=2)
+        return Plan((1, 50), tier.n, LARGE_MODEL_LENGTH, steps=6, repeats=2, warm=2)
     if tier.compiled and tier.backbone.tuning == "lora":  # of a large model: a step takes most of a second
-        return Plan(KS, tier.n, tier.sizes.max_tokens, steps=6, repeats=3, warm=2)
+        return Plan(KS, tier.n, LARGE_MODEL_LENGTH, steps=6, repeats=3, warm=2)
     if tier.compiled:
         return Plan(KS, tier.n, tier.sizes.max_tokens, steps=30, repeats=3)
     return Plan((1, 5), tier.n, 1024, steps=2, repeats=2, warm=1)
@@ -130,7 +131,7 @@ def timing_file(
         name += "-variants"
     if fp8 is not None:
         name, versions = f"{name}-fp8-{fp8}", {"torchao": importlib.metadata.version("torchao")}
-    return GrowingMeasurement(root, "timing", name, lambda row, rows: False, versions)
+    return GrowingMeasurement(root, "timing", name, lambda row, rows: False, versions, sources())
 
 
 def shape_of(spec: BackboneSpec) -> BackboneSpec:
@@ -151,8 +152,8 @@ class Loaded:
 
 def load(workshop: Workshop, tier: Tier, dataset: str, protocol: str) -> Loaded:
     """The data, and the tier's model in its shape."""
+    data = workshop.load(tier, dataset, protocol).data  # first: a missing one is refused at once
     backbone = load_backbone(shape_of(tier.backbone), workshop.device)
-    data = workshop.load(tier, dataset, protocol).data
     answers = (backbone.yes_id, backbone.no_id)
     items = tokenise_items(data.items, backbone.tokenizer, template_for(dataset), answers)
     return Loaded(data, items, backbone, workshop.device)

@@ -9,14 +9,13 @@ once, for any method alike. It needs batches of one shape and a forward pass tha
 from __future__ import annotations
 
 import os
-from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 
 from repro.training.optimizer import cosine_with_warmup, make_optimizer
-from repro.training.recorded import tensors_of, with_tensors
+from repro.training.recorded import side_stream, tensors_of, with_tensors
 from repro.training.settings import TrainingSettings
 
 WARM_STEPS = 3  # before a graph is captured or a clock started: compilation, and the optimiser's state
@@ -70,7 +69,7 @@ class TrainingStep:
         if self.device.type != "cuda":
             self(self.batch)
             return
-        side = _side_stream()
+        side = side_stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_STEPS):
@@ -140,9 +139,3 @@ def peak_bytes(step: TrainingStep) -> int:
         now += event.nbytes()
         most = max(most, now)
     return standing + most
-
-
-@cache
-def _side_stream() -> torch.cuda.Stream:
-    """One for all steps: cuBLAS takes memory for each."""
-    return torch.cuda.Stream()

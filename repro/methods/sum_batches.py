@@ -24,7 +24,10 @@ from repro.prompts.packing import PackedBatch, PromptSource, pack_rows, pad_batc
 from repro.prompts.rows import Rows, build_rows
 from repro.prompts.tokenise import TokenisedItems
 
-NUM_LENGTHS, EVALUATION_LENGTHS = 4, 2  # padded lengths of a split on CUDA: each is one compilation
+NUM_LENGTHS = 4  # padded lengths of training on CUDA: each is one compilation
+# Evaluation has one: its longest micro-batch rounded up to a multiple of `max_tokens` / 16. Validation and
+# test nearly always share it, so that a run has at most four recompilations.
+EVALUATION_STEPS = 16
 SAMPLED_EPOCHS = 8  # a longer micro-batch than in any of these is a shape that was not compiled
 SAMPLED_FOR_KEYS = 48  # of these epochs, for the keys that [SUM]s see
 BUCKET_MULTIPLE = 128  # tiers that round lengths to multiples of it get few padded lengths on CUDA
@@ -151,10 +154,16 @@ class SumBatches:
         """Text and [SUM]s of a micro-batch with padding: one of a few lengths, the shortest that holds it."""
         if self._lengths is None:
             lengths = np.array([self.places(part, self._num_sums()) for part in self._sample()])
-            self._lengths = length_buckets(lengths, NUM_LENGTHS if self.shuffled else EVALUATION_LENGTHS)
+            self._lengths = length_buckets(lengths, NUM_LENGTHS) if self.shuffled else self._one(lengths)
         needed = self.places(chosen, self._num_sums())
         fitting = self._lengths[self._lengths >= needed]
         return int(fitting[0]) if len(fitting) else needed
+
+    def _one(self, lengths: np.ndarray) -> np.ndarray:
+        """The one padded length of a split in evaluation."""
+        text = self.sizes.text_multiple
+        multiple = -(-self.sizes.max_tokens // (EVALUATION_STEPS * text)) * text
+        return -(-lengths.max(keepdims=True) // multiple) * multiple
 
     def places(self, chosen: np.ndarray, num_sums: int = 0) -> int:
         """Upper bound on the places of a micro-batch with at least `num_sums` [SUM]s.

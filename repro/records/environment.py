@@ -84,6 +84,11 @@ def code_sha256(package: Path = paths.PROJECT_ROOT / "repro", folders: Sequence[
     return digest.hexdigest()
 
 
+def sources() -> dict[str, Any]:
+    """{"git": `git_state`, "code_sha256": `code_sha256`} of this project, as records have them."""
+    return {"git": git_state(), "code_sha256": code_sha256()}
+
+
 def _cpu_model() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

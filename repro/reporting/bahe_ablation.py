@@ -23,10 +23,11 @@ NAME = "bahe_ablation"
 TITLES = {name: each.title for name, each in ABLATIONS.items()}
 LEGEND = (
     "Each row changes one thing of the first. The targets, the trainer and the adapters of the trained "
-    "layers are the same. *Training time* is that of all steps, without validation and without the table's "
-    "build, which has a column of its own; *step* is training time over the number of steps. Without "
-    "caching the lower layers read the texts of a batch's behaviours in every step, each text once. *Table "
-    f"build*: {TABLE_COST}. "
+    "layers are the same. All rows have the learning rate that was chosen for the first, so part of a "
+    "difference may be the rate's, above all where seeds differ widely. *Training time* is that of all "
+    "steps, without validation and without the table's build, which has a column of its own; *step* is "
+    "training time over the number of steps. Without caching the lower layers read the texts of "
+    f"a batch's behaviours in every step, each text once. *Table build*: {TABLE_COST}. "
     "Peak memory is that of the GPU; on a CPU it is that of the process since it started, earlier rows "
     "included, and compares rows only if each ran in a process of its own (`-- --rows NAME`)."
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from repro.reporting.bahe_quality_rows import DTI_BAHE, LLM_CTR, Row
 from repro.reporting.cells import Cell, comparable_times, differing
-from repro.reporting.formatting import ABSENT, duration, listed, ratio, table
+from repro.reporting.formatting import ABSENT, compact, duration, ratio, table
 from repro.reporting.methods import FLOOR
 from repro.reporting.sections import SW
 
@@ -21,13 +21,12 @@ def costs_table(rows: Sequence[Row]) -> str:
             continue
         cell, data = row.cell, row.cell.runs[0].record["data"]
         tokens, train_s = cell.mean("data", "tokens_raw"), cell.mean("time", "train_s")
-        epochs = sorted({run.record["time"]["epochs"] for run in cell.ok})
         peak = cell.mean("memory", "peak_gib")
         lines.append(
             [
                 row.label,
                 f"{tokens / data['train_targets']:,.1f}" if tokens else ABSENT,
-                " to ".join(str(each) for each in sorted({epochs[0], epochs[-1]})),
+                f"{_range(cell, 'best_epoch')} of {_range(cell, 'epochs')}",
                 duration(train_s),
                 duration(_build_s(cell)),
                 duration(total_s(cell)),
@@ -35,8 +34,18 @@ def costs_table(rows: Sequence[Row]) -> str:
                 ABSENT if peak is None else f"{peak:.2f} GiB",
             ]
         )
-    headers = ["row", "tokens or vectors per target", "epochs", "training", "table", "total"]
+    headers = ["row", "tokens or vectors per target", "best of epochs", "training", "table", "total"]
     return table([*headers, *PARTNERS.values(), "peak memory"], lines)
+
+
+def _epochs(cell: Cell) -> int:
+    return (cell.config["training"] or {}).get("max_epochs", 0)
+
+
+def _range(cell: Cell, key: str) -> str:
+    """Lowest to highest over seeds, epochs counted from 1."""
+    found = [run.record["time"][key] + (key == "best_epoch") for run in cell.ok]
+    return " to ".join(str(each) for each in sorted({min(found), max(found)}))
 
 
 def total_s(cell: Cell) -> float | None:
@@ -52,10 +61,13 @@ def total_s(cell: Cell) -> float | None:
 def total_ratio(rows: Sequence[Row], partner: str, cell: Cell) -> float | None:
     """Total of a method's row whose times are comparable with the cell's, over the cell's; None without one.
 
-    Of several, the one whose settings differ least from the cell's; never the cell itself.
+    Of several, the one whose settings differ least from the cell's; never one that trains longer than the
+    cell, nor the cell's own method with other epochs.
     """
     own = total_s(cell)
     others = [row.cell for row in rows if row.slot[0] == partner and row.cell.ok and row.cell is not cell]
+    others = [each for each in others if _epochs(each) <= _epochs(cell)]
+    others = [each for each in others if each.method != cell.method or _epochs(each) == _epochs(cell)]
     totals = [(each, total_s(each)) for each in others if comparable_times(cell, each)]
     found = [(len(differing([cell, each])), total) for each, total in totals if total]
     return min(found)[1] / own if found and own else None
@@ -70,7 +82,7 @@ def versions_text(rows: Sequence[Row]) -> list[str]:
                 found.setdefault(commit[:10], []).append(row.label)
     if len(found) < 2:
         return []
-    said = "; ".join(f"`{commit}`: {listed(labels)}" for commit, labels in found.items())
+    said = " — ".join(f"`{commit}`: {compact(labels)}" for commit, labels in found.items())
     return [f"Times are of several versions of the code, by commit: {said}."]
 
 

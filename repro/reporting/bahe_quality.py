@@ -10,7 +10,17 @@ from repro.evaluation.intervals import (
     smallest_detectable_difference,
 )
 from repro.reporting.bahe_costs import costs_table, larger_k_text, versions_text
-from repro.reporting.bahe_quality_rows import DTI_BAHE, FAMILY_TITLES, Group, Pair, Row, groups, pairs
+from repro.reporting.bahe_quality_rows import (
+    DTI_BAHE,
+    FAMILY_TITLES,
+    METHOD_PAIRS,
+    Group,
+    Pair,
+    Row,
+    groups,
+    pairs,
+    title,
+)
 from repro.reporting.bahe_rates import rates_text, selection_k
 from repro.reporting.bahe_variants import TABLE_COST
 from repro.reporting.cells import Cell
@@ -89,14 +99,15 @@ def _legend() -> str:
         "padding left out: tokens for SW, DTI and LLM-CTR, behaviour vectors for BAHE and DTI over BAHE.",
         "Table": f"{TABLE_COST}. Total: training and the table, as if this run alone had to pay for it; "
         "compilation and evaluation are left out and stand under *Runs*.",
-        "Epochs": "as trained. A row of *up to* so many epochs is trained until convergence by table 3's "
-        "rule, and compared with itself at the usual number and with others as they are, if need be at fewer "
-        "epochs. DIN always stops early; SW and DTI until convergence are on [table3](table3.md), LLM-CTR "
-        "was not trained longer.",
+        "Best of epochs": "the epoch that was best by validation AUC, and how many were trained; the time is "
+        "that of all. Rows of *up to* so many stop by table 3's rule or at that number, and are compared "
+        "with rows of as many where there are such ([table3](table3.md) has those of SW and DTI), else with "
+        "others as they are.",
         "Peak memory": "with weights, optimiser and a micro-batch; on a GPU, LLM-CTR's hold three quarters "
         "of the places of the others'.",
-        "LLM-CTR / row, SW / row": "total of LLM-CTR or SW over that of the row; only where device, "
-        "precision, compile state and batch sizes are the same on both sides.",
+        "LLM-CTR / row, SW / row": "total of LLM-CTR or SW, of as many epochs where there is such a row, "
+        "over that of the row; only where device, precision, compile state and batch sizes are the same on "
+        "both sides.",
         "Floor": LEGEND + " See [baselines](baselines.md).",
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
@@ -108,6 +119,7 @@ def _blocks(group: Group, rows: Sequence[Row], floor: Sequence[Cell]) -> list[st
     return [
         _configuration([row.cell for row in rows if row.slot[0] in FAMILY_TITLES]),
         _scores(rows),
+        _missing(rows),
         "**Differences of AUC**, paired over users:",
         _differences(group, compared),
         _told_apart(compared),
@@ -163,6 +175,14 @@ def _scores(rows: Sequence[Row]) -> str:
         )
     headers = ["row", "seeds", "AUC", INTERVAL, "log loss", "F1", "GAUC", "tuning", "learning rate", "device"]
     return table(headers, lines)
+
+
+def _missing(rows: Sequence[Row]) -> str:
+    """Which of the rows to compare with have no results here."""
+    here = {row.slot for row in rows if row.cell.ok}
+    wanted = dict.fromkeys(slot for pair in METHOD_PAIRS for slot in pair)
+    names = [title(slot) for slot in wanted if slot not in here]
+    return f"Not run here: {compact(names)}." if names else ""
 
 
 def _differences(group: Group, compared: Sequence[Pair]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from repro.data.interactions import DERIVED_SEQUENCES
 from repro.evaluation.intervals import Interval, holm
 from repro.reporting.cells import Cell, build_cells, differing, setting_text
 from repro.reporting.formatting import count, listed
@@ -15,29 +15,25 @@ from repro.reporting.scores import difference
 from repro.reporting.sections import DTI, RECIPES, SW
 
 BAHE, LLM_CTR, DTI_BAHE = "bahe", "llm-ctr", "dti-bahe"
+DIN = "din"
 FAMILY_TITLES = {LLM_CTR: "LLM-CTR", BAHE: "BAHE", DTI_BAHE: "DTI over BAHE"}
 DTI_K = 50  # of the DTI row that BAHE is set beside
 
 Slot = tuple[str, int | None]  # method and k
-PAIRS: tuple[tuple[Slot, Slot], ...] = (
+Pairs = tuple[tuple[Slot, Slot], ...]
+METHOD_PAIRS: Pairs = (
     ((BAHE, None), (LLM_CTR, None)),
     ((BAHE, None), (SW, 1)),
     ((BAHE, None), (DTI, DTI_K)),
-    ((BAHE, None), ("din", None)),
+    ((BAHE, None), (DIN, None)),
     ((DTI_BAHE, DTI_K), (BAHE, None)),
     ((DTI_BAHE, DTI_K), (DTI, DTI_K)),
+)
+K_PAIRS: Pairs = (
     ((DTI_BAHE, 10), (BAHE, None)),
     ((DTI_BAHE, 1), (BAHE, None)),
     ((DTI_BAHE, DTI_K), (DTI_BAHE, 1)),
 )
-# Where the first trains longer: does it then reach the other, as long trained where there is such a row?
-LONGER_PAIRS: tuple[tuple[Slot, Slot], ...] = (
-    ((BAHE, None), (LLM_CTR, None)),
-    ((DTI_BAHE, DTI_K), (BAHE, None)),
-    ((DTI_BAHE, DTI_K), (DTI, DTI_K)),
-)
-# Settings that tell rows of one method apart, as their labels say them.
-LABELS = {"training.max_epochs": "up to {} epochs", "behaviours.sequences": "sequences {}"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Group:
 def groups(inputs: Inputs) -> list[Group]:
     """All groups with a record of BAHE, LLM-CTR or DTI over BAHE, sorted.
 
-    `control` runs, those of ablations and open questions, belong to other pages.
+    `control` runs, those of ablations and open questions, belong to other pages; but see `_slot`.
     """
     found: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
     for origin in ORIGINS:
@@ -95,56 +91,66 @@ def groups(inputs: Inputs) -> list[Group]:
 def pairs(rows: Sequence[Row]) -> list[Pair]:
     """Comparisons whose rows have results; Holm adjusts over them.
 
-    `PAIRS` are compared in their usual form, what reads fewer sequences or trains longer with the usual form
-    of itself, and what trains longer by `LONGER_PAIRS`.
+    All pairs in their usual form; rows of the family that read fewer sequences or train longer with the usual
+    form of themselves; and rows that train longer by `METHOD_PAIRS`, with rows that train as long where there
+    are such.
     """
     having = [row for row in rows if row.cell.ok]
-    usual = [row for row in having if is_usual(row, having)]
-    variants = [row for row in having if not is_usual(row, having)]
+    usual = [row for row in having if is_usual(row)]
     found = [
         (first, second)
-        for one, other in PAIRS
+        for one, other in (*METHOD_PAIRS, *K_PAIRS)
         for first in usual
         for second in usual
         if (first.slot, second.slot) == (one, other)
     ]
-    found += [(first, second) for first in variants for second in usual if _place(first) == _place(second)]
-    longer = [row for row in variants if trains_longer(row, having)]
-    for one, other in LONGER_PAIRS:
-        for first in (row for row in longer if row.slot == one):
-            alike = [row for row in longer if row.slot == other and _epochs(row) == _epochs(first)]
-            others = alike or [row for row in usual if row.slot == other]
-            found += [(first, second) for second in others]
+    variants = [row for row in having if not is_usual(row) and row.slot[0] in FAMILY_TITLES]
+    found += [
+        (first, second)
+        for first in variants
+        for second in usual
+        if (first.slot, first.cell.device) == (second.slot, second.cell.device)
+    ]
+    for one, other in METHOD_PAIRS:
+        for first in (row for row in variants if row.slot == one and trains_longer(row)):
+            found += [(first, second) for second in as_long(first, other, having)]
     differences = [difference(first.cell.ok, second.cell.ok) for first, second in found]
     adjusted = holm([each.p_value for each in differences])
     return [Pair(*each, d, p) for each, d, p in zip(found, differences, adjusted, strict=True)]
 
 
-def is_usual(row: Row, rows: Sequence[Row]) -> bool:
-    """Whether no other row of its method, k and device reads more sequences or trains fewer epochs."""
-    return _size(row) == min(_size(other) for other in rows if _place(other) == _place(row))
+def as_long(row: Row, slot: Slot, rows: Sequence[Row]) -> list[Row]:
+    """Rows of this method and k that train as many epochs at most as the row; without any, the usual ones."""
+    others = [other for other in rows if other.slot == slot]
+    longer = [other for other in others if trains_longer(other) and not reads_fewer(other)]
+    alike = [other for other in longer if _epochs(other) == _epochs(row)]
+    return alike or [other for other in others if is_usual(other)]
 
 
-def trains_longer(row: Row, rows: Sequence[Row]) -> bool:
-    """Whether another row of its method, k and device reads as many sequences and trains fewer epochs."""
-    return any(
-        _place(other) == _place(row) and _size(other)[0] == _size(row)[0] and _epochs(other) < _epochs(row)
-        for other in rows
-    )
+def is_usual(row: Row) -> bool:
+    """Whether the row is its method as the page is about it."""
+    return not trains_longer(row) and not reads_fewer(row)
 
 
-def _size(row: Row) -> tuple[int, int]:
-    sequences = (row.cell.config.get("behaviours") or {}).get("sequences") or ()
-    return -len(sequences), _epochs(row)
+def trains_longer(row: Row) -> bool:
+    """Whether an LLM's row may train more epochs than its tier says, as those until convergence do."""
+    from repro.experiments.tiers import TIERS  # here: importing reports imports nothing that trains
+
+    tier = TIERS.get(row.cell.config["tier"])
+    if _epochs(row) < 2 or tier is None or row.slot[0] not in (SW, DTI, *FAMILY_TITLES):
+        return False
+    return _epochs(row) > tier().training.max_epochs
+
+
+def reads_fewer(row: Row) -> bool:
+    """Whether the row reads some of MovieLens' three user sequences only."""
+    read = set((row.cell.config.get("behaviours") or {}).get("sequences") or ())
+    return bool(read) and read < set(DERIVED_SEQUENCES)
 
 
 def _epochs(row: Row) -> int:
     """At most."""
     return (row.cell.config["training"] or {}).get("max_epochs", 0)
-
-
-def _place(row: Row) -> tuple[Slot, str]:
-    return row.slot, row.cell.device
 
 
 def _key(cell: Cell) -> tuple[str, ...]:
@@ -154,16 +160,20 @@ def _key(cell: Cell) -> tuple[str, ...]:
 
 
 def _slot(cell: Cell) -> Slot | None:
-    """Where a cell stands; None for what is not on this page."""
-    config = cell.config
-    if cell.method == FLOOR:
+    """Where a cell stands; None for what is not on this page.
+
+    Of `control` runs, those of SW and DTI until convergence (table 3) stand beside rows that train as long.
+    """
+    config, method = cell.config, cell.method
+    if method == FLOOR:
         return (FLOOR, None)
-    if config["recipe"] not in RECIPES:
-        return None
-    if cell.method in FAMILY_TITLES or cell.method == "din" or (cell.method, cell.k) == (SW, 1):
-        return (cell.method, cell.k)
-    tuned = config["recipe"] == "tuned"
-    return (DTI, DTI_K) if tuned and (cell.method, cell.k) == (DTI, DTI_K) else None
+    if method in (SW, DTI):
+        slot = (method, cell.k)
+        ours = method == SW or (config["fixes"]["reset"] is None and config["fixes"]["position"] == "rope")
+        if config["recipe"] == "control":
+            return slot if slot in ((SW, 1), (DTI, DTI_K)) and ours else None
+        return slot if slot == (SW, 1) or (slot == (DTI, DTI_K) and config["recipe"] == "tuned") else None
+    return (method, cell.k) if method in (*FAMILY_TITLES, DIN) and config["recipe"] in RECIPES else None
 
 
 def _rows(cells: Sequence[Cell]) -> list[Row]:
@@ -171,39 +181,40 @@ def _rows(cells: Sequence[Cell]) -> list[Row]:
     chosen = [(slot, cell) for cell in cells if (slot := _slot(cell)) is not None]
     read = {cell.config["n"] for slot, cell in chosen if slot[0] in FAMILY_TITLES}
     chosen = [(slot, cell) for slot, cell in chosen if slot[0] == FLOOR or cell.config["n"] in read]
-    rows = [Row(slot, _title(slot), cell) for slot, cell in chosen]
+    rows = [Row(slot, title(slot), cell) for slot, cell in chosen]
+    longer = {_epochs(row) for row in rows if row.slot[0] in FAMILY_TITLES and trains_longer(row)}
+    rows = [row for row in rows if row.cell.config["recipe"] != "control" or _epochs(row) in longer]
     return sorted((replace(row, label=_label(row, rows)) for row in rows), key=_order)
 
 
 def _label(row: Row, rows: Sequence[Row]) -> str:
-    """Its title; where several rows have it, all but the only usual one say in what they differ."""
-    twins = [other for other in rows if other.slot == row.slot]
-    if [other for other in twins if is_usual(other, twins)] == [row]:
-        return row.label
-    cells = [other.cell for other in twins]
-    parts = [row.label, *(_setting(row.cell, name) for name in differing(cells))]
+    """Its title, what several rows of that form differ in, and in brackets what makes it no usual one."""
+    form = _form(row)
+    cells = [other.cell for other in rows if other.slot == row.slot and _form(other) == form]
+    parts = [row.label, *(f"{name} = {setting_text(row.cell, name)}" for name in differing(cells))]
     if len({cell.config["n"] for cell in cells}) > 1:
         parts.append(f"n = {row.cell.config['n']}")
     if len({cell.device for cell in cells}) > 1:
         parts.append(f"on {row.cell.device}")
-    return ", ".join(parts)
+    return ", ".join(parts) + (f" ({'; '.join(form)})" if form else "")
 
 
-def _setting(cell: Cell, name: str) -> str:
-    text = setting_text(cell, name)
-    if name not in LABELS:
-        return f"{name} = {text}"
-    found = json.loads(cell.settings.get(name, "null"))
-    return LABELS[name].format(listed(found) if isinstance(found, list) else text)
+def _form(row: Row) -> list[str]:
+    """What makes the row no usual one, in words."""
+    form = [f"up to {_epochs(row)} epochs"] if trains_longer(row) else []
+    if reads_fewer(row):
+        form.append(f"{listed(row.cell.config['behaviours']['sequences'])} alone")
+    return form
 
 
-def _title(slot: Slot) -> str:
+def title(slot: Slot) -> str:
+    """Name of a method and k on this page."""
     method, k = slot
-    names: dict[str, str] = {FLOOR: "Like rates", "din": "DIN", SW: "SW", DTI: "DTI, recipe tuned"}
+    names: dict[str, str] = {FLOOR: "Like rates", DIN: "DIN", SW: "SW", DTI: "DTI, recipe tuned"}
     name = (names | FAMILY_TITLES)[method]
     return name if method == SW or k is None else f"{name}, k = {k}"
 
 
 def _order(row: Row) -> tuple[int, int, str]:
-    methods = (FLOOR, "din", SW, DTI, *FAMILY_TITLES)
+    methods = (FLOOR, DIN, SW, DTI, *FAMILY_TITLES)
     return methods.index(row.slot[0]), -(row.slot[1] or 0), row.label

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from repro.reporting.bahe_quality_rows import DTI_BAHE, FAMILY_TITLES, Group, Row
-from repro.reporting.formatting import listed, plural
+from repro.reporting.bahe_quality_rows import DTI_BAHE, FAMILY_TITLES, Group, Row, trains_longer
+from repro.reporting.formatting import compact, plural
 from repro.reporting.inputs import Inputs
 from repro.reporting.sections import DTI, SW
 
@@ -47,17 +47,19 @@ def rates_text(inputs: Inputs, group: Group, rows: Sequence[Row]) -> str:
     datasets = dict.fromkeys(key[0] for key in found if key is not None)
     for dataset in sorted(datasets, key=lambda name: name != group.dataset):
         sides = [(key, labels) for key, labels in found.items() if key is not None and key[0] == dataset]
-        said = "; ".join(_side(key, labels) for key, labels in sides)
+        said = " — ".join(_side(key, labels) for key, labels in sides)
         where = "this data set" if dataset == group.dataset else f"{dataset}, not on this data set"
         parts.append(f"chosen on {where}: {said}")
     if None in found:
-        parts.append(f"on no data set: {listed(found[None])}")
+        parts.append(f"on no data set: {compact(found[None])}")
     text = f"Learning rates {'. Rates '.join(parts)}."
     if len(parts) > 1:
         text += " A difference between rows of these kinds may be the rate's."
     other_k = [row.label for row in rows if row.slot[0] == DTI_BAHE and row.slot[1] != selection_k()]
     if other_k and group.tier in {name.partition("-")[0] for name in inputs.bahe_trials}:
-        text += f" {listed(other_k)}: trials were at k = {selection_k()} only."
+        text += f" {compact(other_k)}: trials were at k = {selection_k()} only."
+    if any(trains_longer(row) for row in rows):
+        text += " Trials had as many epochs as the rows that name none."
     return text if found else ""
 
 
@@ -65,7 +67,7 @@ def _side(key: tuple[str, int, str], labels: Sequence[str]) -> str:
     _, trials, page = key
     each = " per method" if len(labels) > 1 else ""
     where = f"[{page}]({page}.md)" if page else "below"
-    return f"{listed(labels)} ({plural(trials, 'trial')}{each}, {where})"
+    return f"{compact(labels)} ({plural(trials, 'trial')}{each}, {where})"
 
 
 def _searches(inputs: Inputs, group: Group, row: Row) -> Iterator[Search]:

@@ -42,8 +42,8 @@ TABLE_COST = (  # of `table_build_s`, for the legend of every page that shows it
 )
 PAIRED = "Differences are over the seeds that both rows have, which may be fewer than a mean is over."
 HEADERS = (
-    "row", "seeds", "AUC", INTERVAL, "AUC − BAHE's", INTERVAL, "p (Holm)", "training time",
-    "of BAHE's", "step, ms", "table build", "peak memory",
+    "row", "seeds", "AUC", INTERVAL, "AUC − BAHE's", INTERVAL, "p (Holm)", "smallest detectable",
+    "training time", "of BAHE's", "step, ms", "table build", "peak memory",
 )  # fmt: skip
 
 
@@ -200,11 +200,17 @@ def variant_table(group: Group, titles: Mapping[str, str], reference: str) -> st
     return table(HEADERS, lines)
 
 
-def _difference(found: tuple[Interval, float] | None) -> tuple[str, str, str]:
+def _difference(found: tuple[Interval, float] | None) -> tuple[str, str, str, str]:
     if found is None:
-        return ABSENT, ABSENT, ABSENT
+        return ABSENT, ABSENT, ABSENT, ABSENT
     interval, p = found
-    return signed(interval.mean), bounds(interval.low, interval.high, "+.4f"), p_value(p)
+    sides = bounds(interval.low, interval.high, "+.4f")
+    return signed(interval.mean), sides, p_value(p), score(_detectable(interval))
+
+
+def _detectable(difference: Interval) -> float:
+    """Smallest true difference that the row's own test finds with the stated power."""
+    return smallest_detectable_difference(difference.se, alpha=ALPHA, power=POWER)
 
 
 def told_apart(group: Group, titles: Mapping[str, str], reference: str) -> str:
@@ -212,13 +218,15 @@ def told_apart(group: Group, titles: Mapping[str, str], reference: str) -> str:
     compared = comparisons(group, reference)
     if not compared:
         return f"Nothing can be compared with {titles[reference]} yet, so nothing is claimed."
-    limits = [smallest_detectable_difference(i.se, alpha=ALPHA, power=POWER) for i, _ in compared.values()]
+    limits = sorted(score(_detectable(interval)) for interval, _ in compared.values())
+    low, high = limits[0], limits[-1]
+    spread = f"{low} AUC" if low == high else f"between {low} and {high} AUC, depending on the row"
     users = next(iter(compared.values()))[0].num_users
     apart = [titles[name] for name, (_, p) in compared.items() if p < ALPHA]
     few = min(each.num_seeds for each, _ in compared.values()) < MIN_SEEDS
     text = (
-        f"A difference below {score(max(limits))} AUC is likely to stay unseen in at least one row "
-        f"({plural(users, 'test user')}, two-sided {ALPHA_TEXT}, power {POWER_TEXT}). "
+        f"The smallest detectable difference is {spread} ({plural(users, 'test user')}, two-sided test at "
+        f"{ALPHA_TEXT}, power {POWER_TEXT}); a smaller one is likely to stay unseen. "
         f"{'Of these runs, told' if few else 'Told'} apart from *{titles[reference]}*, after Holm: "
         f"{'; '.join(apart) or 'none'}."
     )

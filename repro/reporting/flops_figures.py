@@ -25,7 +25,8 @@ def figure_files(name: str, panels: Sequence[Mapping[str, Any]]) -> dict[str, by
     """`name`.png, `name`.svg and `name`.json with what they show.
 
     A panel has a title, x and y (labels), `log` (both axes logarithmic) and `lines`: name, style ("line" for
-    what was counted, "dashed" for theory), points [[x, y], ...].
+    what was counted, "dashed" for theory), points [[x, y], ...]. `room`, of a panel that is not logarithmic:
+    how far its y axis reaches beyond the largest value, as a share of it.
     """
     data = {"panels": [_rounded(panel) for panel in panels]}
     images = {f"{name}.{kind}": _drawn(json.dumps(data), kind) for kind in ("png", "svg")}
@@ -75,6 +76,10 @@ def _panel(axes: Axes, panel: Mapping[str, Any]) -> None:
         axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
     else:
         axes.set_ylim(bottom=0)  # a difference of some per cent must not look like a slope
+        if "room" in panel:
+            axes.set_ylim(
+                top=(1 + panel["room"]) * max(y for line in panel["lines"] for _, y in line["points"])
+            )
     axes.set_title(panel["title"], fontsize=9, loc="left")
     axes.set_xlabel(panel["x"])
     axes.set_ylabel(panel["y"])

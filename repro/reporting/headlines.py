@@ -16,7 +16,9 @@ from repro.reporting.bahe_quality_rows import (
     LLM_CTR,
     Row,
     Slot,
+    as_long,
     is_usual,
+    reads_fewer,
     trains_longer,
 )
 from repro.reporting.bahe_sweeps import efficiency_sweeps
@@ -100,28 +102,46 @@ def _quality(inputs: Inputs) -> list[str]:
     said = []
     for group in bahe_quality_rows.groups(inputs):
         rows = [row for row in group.rows[COMMITTED] if row.cell.ok]
-        cells = {row.slot: row.cell for row in reversed(rows) if is_usual(row, rows)}
-        longer = {row.slot: row.cell for row in reversed(rows) if trains_longer(row, rows)}
+        cells = {row.slot: row.cell for row in reversed(rows) if is_usual(row)}
+        longer = {row.slot: row for row in reversed(rows) if trains_longer(row) and not reads_fewer(row)}
         ours, streaming = cells.get((BAHE, None)), cells.get((DTI_BAHE, DTI_K))
         if ours is not None:
-            text = _bahe(ours, cells, rows) + _longer(longer.get((BAHE, None)), cells)
+            text = _bahe(ours, cells, rows) + _longer(longer.get((BAHE, None)), rows)
             said.append(f"{text}; {group.title}. [bahe](bahe.md)")
         if streaming is not None:
-            text = _streaming(streaming, cells) + _longer(longer.get((DTI_BAHE, DTI_K)), cells)
+            text = _streaming(streaming, cells) + _longer(longer.get((DTI_BAHE, DTI_K)), rows)
             said.append(f"{text}; {group.title}. [bahe](bahe.md)")
     return said
 
 
-def _longer(cell: Cell | None, cells: Mapping[Slot, Cell]) -> str:
-    """The same until convergence, beside LLM-CTR as it is; empty without such a row."""
-    if cell is None:
+def _longer(row: Row | None, rows: Sequence[Row]) -> str:
+    """The same with more epochs, beside DTI with as many where there is such a row; empty without one."""
+    if row is None:
         return ""
-    said = f"; until convergence (up to {cell.config['training']['max_epochs']} epochs) AUC {_auc(cell)}"
-    partner, own_s = cells.get((LLM_CTR, None)), total_s(cell)
-    if partner is None or not comparable_times(cell, partner) or own_s is None:
-        return said
-    partner_s, epochs = total_s(partner), plural(partner.config["training"]["max_epochs"], "epoch")
-    return f"{said} in {duration(own_s)}, where {epochs} of LLM-CTR took {duration(partner_s)}"
+    said = f"; trained for {_epochs(row.cell)} it has AUC {_auc(row.cell)}{_in_time(row.cell)}"
+    others = as_long(row, (DTI, DTI_K), rows)
+    return f"{said}, {_against(row.cell, 'DTI', others[0].cell, epochs=True)}" if others else said
+
+
+def _epochs(cell: Cell) -> str:
+    most = cell.config["training"]["max_epochs"]
+    return f"{'up to ' if most > 1 else ''}{plural(most, 'epoch')}"
+
+
+def _in_time(cell: Cell) -> str:
+    seconds = total_s(cell)
+    return "" if seconds is None else f" in {duration(seconds)}"
+
+
+def _against(ours: Cell, name: str, other: Cell, epochs: bool = False) -> str:
+    """Another row's AUC, the difference to it and what that says; with `epochs`, its epochs and time too."""
+    found = difference(ours.ok, other.ok)
+    verdict = "it loses" if found.high < 0 else "it wins" if found.low > 0 else "not told apart"
+    told = f" of {_epochs(other)}{_in_time(other) * comparable_times(ours, other)}" if epochs else ""
+    return (
+        f"against {name}'s {_auc(other)}{told}: {signed(found.mean)}, {LEVEL_TEXT} interval "
+        f"{bounds(found.low, found.high, '+.4f')}, {verdict}"
+    )
 
 
 def _bahe(ours: Cell, cells: Mapping[Slot, Cell], rows: Sequence[Row]) -> str:
@@ -132,7 +152,7 @@ def _bahe(ours: Cell, cells: Mapping[Slot, Cell], rows: Sequence[Row]) -> str:
         parts.append(f"LLM-CTR's {_auc(partner)}")
     if floor is not None:
         parts.append(f"the like rates' {score(floor.mean('metrics', 'auc'))}")
-    against, usual = [], [row for row in rows if row.cell is cells[row.slot]]
+    against, usual = [], [row for row in rows if row.cell is cells.get(row.slot)]
     if (saved := total_ratio(usual, LLM_CTR, ours)) is not None and partner is not None:
         read = TWICE if set(partner.config["behaviours"]["sequences"]) >= READ_TWICE else ""
         against.append(f"{ratio(saved)} less time than LLM-CTR{read}")
@@ -150,12 +170,7 @@ def _streaming(ours: Cell, cells: Mapping[Slot, Cell]) -> str:
         other = cells.get(slot)
         if other is None:
             continue
-        found = difference(ours.ok, other.ok)
-        verdict = "it loses" if found.high < 0 else "it wins" if found.low > 0 else "not told apart"
-        said.append(
-            f"against {name}'s {_auc(other)}: {signed(found.mean)}, {LEVEL_TEXT} interval "
-            f"{bounds(found.low, found.high, '+.4f')}, {verdict}"
-        )
+        said.append(_against(ours, name, other))
         other_s = total_s(other)
         if own_s is not None and other_s is not None and comparable_times(ours, other):
             times.append(f"{name} in {duration(other_s)}")

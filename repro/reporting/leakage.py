@@ -71,7 +71,8 @@ def _of_quality_rows(inputs: Inputs) -> list[str]:
     )  # fmt: skip
     text = (
         "The depth removes a leak only from beyond layers × n; a prompt's last target has nothing further "
-        "back than n + k - 1 interactions, and where that is within reach, nothing is removed. The "
+        "back than n + k - 1 interactions, and where that is within reach, nothing is removed. At k = 1 all "
+        "of a prompt lies in the window of its target, so nothing can leak. The "
         "streaming rows of [BAHE's quality page](bahe.md):"
     )
     return [text, table(headers, lines)]
@@ -79,6 +80,8 @@ def _of_quality_rows(inputs: Inputs) -> list[str]:
 
 def _removes(layers: int, n: int, k: int) -> str:
     reach, furthest = layers * n, n + k - 1
+    if furthest <= n:
+        return "nothing can leak: all in the window"
     return "nothing" if reach >= furthest else f"what lies {count(reach + 1)} or more back"
 
 

@@ -11,9 +11,8 @@ from repro.costs.closed_form import token_limit
 from repro.reporting.flops_figures import figure_files
 from repro.reporting.formatting import ABSENT, mean_of, page, plural, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
-from repro.reporting.provenance import versions
 from repro.reporting.references import PAPER_DATASETS
-from repro.reporting.timing_variants import variant_blocks, variant_sources
+from repro.reporting.timing_variants import LAUNCHED, source_line, variant_blocks, variant_sources
 
 NAME = "timing"
 _AGAIN = (
@@ -29,7 +28,6 @@ class Sweep:
 
     title: str
     source: str
-    versions: str
     rows: list[Row]
 
     @property
@@ -74,8 +72,8 @@ class Sweep:
         """Whether steps were replayed as CUDA graphs."""
         words = {
             True: "replayed as CUDA graphs",
-            False: "launched kernel by kernel",
-            None: "launched kernel by kernel (rows older than recorded steps)",
+            False: LAUNCHED,
+            None: f"{LAUNCHED} (rows older than recorded steps)",
         }
         found = {row.get("cuda_graph") for row in self.rows}
         return f"Steps were {' or '.join(words[each] for each in sorted(found, key=str))}."
@@ -97,6 +95,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         "shows in *tokens per step*, which are counted without it. The speed-up is in targets per second, "
         "over the sliding window measured in the same file; the token limit is (n + 1) k / (n + k). DTI is "
         f"in our recipe. {_AGAIN if any(map(_first_again, found)) else ''}"
+        "Later rows of a sweep compile quickly, as they share the first one's shapes. "
         "How the step came to be as fast as it is, and what did not help: "
         "[docs/performance.md](../docs/performance.md).",
     ]
@@ -106,7 +105,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         blocks.append("Not run.")
     blocks += variant_blocks(inputs)
     blocks += ["## The paper's hours", "Table 3 of DTI: hours until convergence.", _paper(inputs)]
-    sources = [f"- `{sweep.source}`: {sweep.versions}" for sweep in found] + variant_sources(inputs)
+    sources = [sweep.source for sweep in found] + variant_sources(inputs)
     blocks += ["## Provenance", "\n".join(dict.fromkeys(sources)) or "No records."]
     plotted = [sweep for sweep in found if sweep.fp8 is None]
     panels = [panel for sweep in plotted for panel in _panels(sweep, inputs)] or [_theory(inputs)]
@@ -138,7 +137,7 @@ def sweeps(inputs: Inputs) -> list[Sweep]:
                 title = f"{backbone.removeprefix('random:')} shape, {tuning}, n = {n}, {device}"
                 title += f", frozen base in fp8, {fp8}" if fp8 else ""
                 title += f" ({origin})" if origin == YOURS else ""
-                found.append(Sweep(title, f"timing/{file.path.name}", versions(file.environment), rows))
+                found.append(Sweep(title, source_line(file), rows))
     return sorted(found, key=lambda sweep: sweep.fp8 is not None)
 
 
@@ -191,7 +190,8 @@ def _panels(sweep: Sweep, inputs: Inputs) -> list[dict[str, Any]]:
     if memory:
         panels.append(
             {
-                "title": "memory at the same tokens per step", "x": x, "y": "peak, GiB", "log": False,
+                "title": "memory at the same tokens per step", "x": x, "y": "peak, GiB",
+                "log": False, "room": 0.15,
                 "lines": [{"name": "measured", "style": "line", "points": memory}],
             }
         )  # fmt: skip

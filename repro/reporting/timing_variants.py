@@ -5,10 +5,12 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
+from repro.records.measurements import Measurement
 from repro.reporting.formatting import ABSENT, mean_of, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
-from repro.reporting.provenance import versions
+from repro.reporting.provenance import commit, versions
 
+LAUNCHED = "launched kernel by kernel"
 Row = dict[str, Any]
 
 
@@ -22,7 +24,8 @@ def variant_blocks(inputs: Inputs) -> list[str]:
             "changes what it names of the first, our recipe, and nothing else; the paper's recipe is "
             "several changes together. *Extra time* is of a target, over the first row's. *Steps of a "
             "training run* have a set number of targets, where the others fill the same length: a training "
-            "run's tokens/s compare with them.",
+            "run's tokens/s compare with them. Compilation depends on the order of the rows: what an earlier "
+            f"one compiled is there already.{_graphs(rows)}",
             _table(rows),
         ]
     return blocks
@@ -44,9 +47,25 @@ def _files(inputs: Inputs) -> list[tuple[str, str, list[Row]]]:
                     f"{first['backbone'].removeprefix('random:')} shape, {first['tuning']}, {first['device']}"
                 )
                 title += f" ({origin})" if origin == YOURS else ""
-                source = f"- `timing/{file.path.name}`: {versions(file.environment)}"
-                found.append((title, source, rows))
+                found.append((title, source_line(file), rows))
     return found
+
+
+def source_line(file: Measurement) -> str:
+    """A file's line of the page's provenance; older files hold no commit."""
+    made = "" if file.sources is None else f", commit {commit(file.sources['git'])}"
+    return f"- `timing/{file.path.name}`: {versions(file.environment)}{made}"
+
+
+def _graphs(rows: list[Row]) -> str:
+    """Which rows' steps were replayed as CUDA graphs, and which were not."""
+    measured = {row["variant"]: row.get("cuda_graph") for row in rows if not isinstance(row["step_ms"], str)}
+    launched = [title for title, replayed in measured.items() if not replayed]
+    if len(launched) == len(measured):
+        return f" All steps were {LAUNCHED}." if measured else ""
+    if not launched:
+        return " All steps were replayed as CUDA graphs."
+    return f" Steps were replayed as CUDA graphs; those of *{'*, *'.join(launched)}* were {LAUNCHED}."
 
 
 def _table(rows: list[Row]) -> str:

@@ -110,9 +110,10 @@ class Trainer:
         On one GPU the steps are also recorded as graphs (`recorded.py`).
 
         Args:
-            evaluation: compile what scores validation targets too.
+            evaluation: compile what scores validation and test targets too; a length that a split shares
+                with another costs one forward pass.
         """
-        train, validation = self.task.train, self.task.validation
+        train, scored = self.task.train, [self.task.validation, self.task.test] if evaluation else []
         keys = train.warm_up(self.device) if isinstance(train, CompiledBatches) else []
         if not keys or self.progress.epoch >= self.settings.max_epochs:
             return
@@ -131,11 +132,12 @@ class Trainer:
                 self.prepared_optimizer.zero_grad(set_to_none=True)
             if self._recorded is not None:
                 self.show.event(f"{self._recorded.kept} of {self._recorded.asked} shapes recorded as graphs")
-            if evaluation and isinstance(validation, CompiledBatches):
-                model = self.accelerator.unwrap_model(self.model).eval()
-                with torch.inference_mode():
-                    for batch in loaded(validation, validation.warm_up(self.device), self.device):
-                        model(batch)
+            for split in scored:
+                if isinstance(split, CompiledBatches):
+                    model = self.accelerator.unwrap_model(self.model).eval()
+                    with torch.inference_mode():
+                        for batch in loaded(split, split.warm_up(self.device), self.device):
+                            model(batch)
         restore_random_state(drawn)
 
     @property

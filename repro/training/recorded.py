@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +18,12 @@ from torch import Tensor, nn
 from repro.training.task import Batch
 
 MOST_OF_DEVICE = 0.48  # of its memory
+
+
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """For what happens once before steps are captured: one per process, as cuBLAS keeps memory for each."""
+    return torch.cuda.Stream()
 
 
 def tensors_of(value: Any, host: bool = False) -> Iterator[Tensor]:
@@ -120,7 +127,7 @@ class RecordedSteps:
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        aside = torch.cuda.Stream()
+        aside = side_stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # compilation and everything else that happens once
             for _ in range(2):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from prompt_cases import film_like
 
 from repro.backbones.fix_settings import POSITIONS
 from repro.backbones.spec import BackboneSpec
@@ -16,12 +17,15 @@ from repro.costs.full_batches import FullBatches
 from repro.costs.prompt_counts import sum_counts
 from repro.costs.timing import Plan, measure, method_of, shape_of, step_cost, timing_file
 from repro.costs.timing_variants import AS_TRAINED, OURS, measure_variants, variants
+from repro.data import TRAIN
+from repro.errors import ConfigError
 from repro.experiments.tiers import gpu_tier, paper_tier, tier_named
 from repro.methods.method import BatchSizes
-from repro.methods.sum_batches import BUCKET_MULTIPLE
+from repro.methods.sum_batches import BUCKET_MULTIPLE, batches_of
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
 from repro.prompts.settings import INSTRUCTIONS, SUM_LAYOUTS, WINDOWS
+from repro.records.environment import sources
 from repro.records.measurements import read_measurement
 
 PLAN = Plan(ks=(1, 4), n=4, length=768, steps=2, repeats=2, warm=1)
@@ -53,6 +57,7 @@ def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path)
     file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"])
     file.put(measured[0])
     assert read_measurement(file.path).rows == measured[0], "there as soon as they are measured"
+    assert read_measurement(file.path).sources == sources(), "what they were measured with"
     file.put(measured[1])
     file.put(measured[2])
     assert read_measurement(file.finish()).rows == rows
@@ -148,6 +153,32 @@ def test_on_cuda_every_batch_of_every_k_has_the_one_length(workshop, monkeypatch
         assert len({len(batch.plan.label) for batch in loaded}) == 1
         assert min(batch.num_tokens for batch in loaded) > 0.7 * 1024
         assert len(batches.warm_up("cpu")) == 1
+
+
+@pytest.mark.parametrize("length", [timing.LARGE_MODEL_LENGTH, gpu_tier().sizes.max_tokens])
+def test_batches_of_long_rows_are_as_full_as_those_of_short_ones(length, monkeypatch) -> None:
+    """Else part of the ratio of their speeds would be padding."""
+    monkeypatch.setattr(FullBatches, "has_few_lengths", lambda self, device: True)
+    (data, items), tier, filled = film_like(), gpu_tier(), []
+    for k in (1, 50):
+        of_split = batches_of(data, items, method_of(20, k), TRAIN, 1024, 3, tier.sizes)
+        full = FullBatches(of_split.source, of_split.rows, of_split.fixes, tier.sizes, 1, 3)
+        full.length, full.number = length, 12
+        loaded = [full.load(key, "cpu") for key in full.epoch(0, 0)]
+        assert len(loaded) > 5 and {batch.num_padded_tokens for batch in loaded} == {length}
+        filled.append(np.mean([batch.num_tokens / length for batch in loaded]))
+    assert min(filled) > 0.97 and abs(filled[0] - filled[1]) < 0.005
+
+
+def test_steps_of_large_models_have_a_length_of_their_own() -> None:
+    lengths = [timing.plan_for(*given).length for given in ((paper_tier(),), (paper_tier(), "tensorwise"))]
+    assert lengths == [12_288] * 2 and timing.plan_for(gpu_tier()).length == 65_536
+
+
+def test_a_missing_data_set_is_refused_before_the_model_is_built(monkeypatch) -> None:
+    monkeypatch.setattr(timing, "load_backbone", lambda *given: pytest.fail("a model was built"))
+    with pytest.raises(ConfigError, match="ml-1m: no folder"):
+        timing.load(Workshop(device=torch.device("cpu")), paper_tier(), "ml-1m", "rella")
 
 
 @pytest.mark.parametrize("backbone", [{}, {"train_embeddings": False}, {"tuning": "lora", "lora_rank": 2}])

@@ -7,15 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from prompt_cases import make_data, make_items
+from prompt_cases import film_like, make_data, make_items
 
-from repro.data import TRAIN, VALIDATION
+from repro.data import TEST, TRAIN, VALIDATION
+from repro.experiments.table1 import KS
+from repro.experiments.tiers import paper_tier
 from repro.methods.dti import dti_tuned
 from repro.methods.method import BatchSizes
 from repro.methods.sliding_window import sliding_window
 from repro.methods.sum_batches import (
     BUCKET_MULTIPLE,
-    EVALUATION_LENGTHS,
+    EVALUATION_STEPS,
     NUM_LENGTHS,
     SAMPLED_EPOCHS,
     SumBatches,
@@ -50,11 +52,39 @@ def test_lengths_are_few_and_warmed_up(method, split) -> None:
             assert batch.num_tokens <= batch.num_padded_tokens == len(batch.plan.intervals.order)
             lengths.add(batch.num_padded_tokens)
             targets += batch.target_row.tolist()
-    assert len(lengths) <= (NUM_LENGTHS if split == TRAIN else EVALUATION_LENGTHS)
+    assert len(lengths) <= (NUM_LENGTHS if split == TRAIN else 1)
     assert all(length % BUCKET_MULTIPLE == 0 for length in lengths)
     warm = {chosen.load(part, "cpu").num_padded_tokens for part in chosen.warm_up("cpu")}
     assert warm == lengths
     assert sorted(targets) == sorted(np.unique(targets)) and len(targets) == chosen.num_targets
+
+
+@pytest.mark.parametrize("max_tokens", [600, 8192])
+def test_validation_and_test_share_one_length_that_is_little_longer_than_needed(max_tokens) -> None:
+    """At 8,192 each of the two splits is a single micro-batch that does not fill it."""
+    data, sizes = make_data([60, 45, 80, 20, 7], seed=1), dataclasses.replace(SIZES, max_tokens=max_tokens)
+    lengths = []
+    for split in (VALIDATION, TEST):
+        chosen = batches_of(data, make_items(longest=9), dti_tuned(6, 5), split, 30, 1, sizes)
+        (warm,) = chosen.warm_up("cpu")
+        parts = [part for key in chosen.in_order() for part in chosen.split(key)]
+        needed = max(chosen.places(part, chosen._num_sums()) for part in parts)
+        (length,) = {chosen.load(part, "cpu").num_padded_tokens for part in parts}
+        assert chosen.load(warm, "cpu").num_padded_tokens == length
+        assert needed <= length < needed + max(max_tokens // EVALUATION_STEPS, BUCKET_MULTIPLE)
+        lengths.append(length)
+    assert lengths[0] == lengths[1]
+
+
+@pytest.mark.parametrize("k", [1, *KS])
+def test_the_paper_tiers_training_fits_80_gb(k) -> None:
+    """12,800 places at most do; no row length of MovieLens takes a micro-batch beyond them."""
+    data, items = film_like()
+    tier, method = paper_tier(), sliding_window(20) if k == 1 else dti_tuned(20, k)
+    chosen = batches_of(data, items, method, TRAIN, tier.training.batch_targets, 4, tier.sizes)
+    of_other_seeds = [part for seed in (1, 2) for key in chosen.epoch(seed, 0) for part in chosen.split(key)]
+    lengths = {chosen._padded_length(part) for part in [*chosen.warm_up("cpu"), *of_other_seeds]}
+    assert 10_240 < max(lengths) <= 12_800
 
 
 @pytest.mark.parametrize("k", [None, 5])

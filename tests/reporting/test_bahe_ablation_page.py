@@ -11,7 +11,7 @@ from repro.experiments.bahe_variants import ABLATIONS
 from repro.reporting import bahe_ablation
 from repro.reporting.bahe_ablation import TITLES
 
-HEADERS = 12
+HEADERS = 13
 
 
 def text_of(world) -> str:
@@ -49,9 +49,9 @@ def test_times_steps_and_differences_come_from_the_records(world) -> None:
     text = text_of(world)
     first, second = cells_of(text, "BAHE "), cells_of(text, TITLES["no-cache"])
     # 4,000 training targets in batches of 64 are 63 steps.
-    assert first[7:] == ["100.0 s", "1.00 ×", f"{1e5 / 63:,.1f}", "8.0 s", "1.50 GiB"]
-    assert second[7:] == ["150.0 s", "1.50 ×", f"{1.5e5 / 63:,.1f}", "—", "3.00 GiB"]
-    assert first[2].startswith(f"{base.record['metrics']['auc']:.4f}") and first[4:7] == ["—"] * 3
+    assert first[8:] == ["100.0 s", "1.00 ×", f"{1e5 / 63:,.1f}", "8.0 s", "1.50 GiB"]
+    assert second[8:] == ["150.0 s", "1.50 ×", f"{1.5e5 / 63:,.1f}", "—", "3.00 GiB"]
+    assert first[2].startswith(f"{base.record['metrics']['auc']:.4f}") and first[4:8] == ["—"] * 4
     assert second[4].startswith("-") and len(second) == HEADERS
     assert "needs" not in text and "fewer than 3 seeds" in text
 
@@ -75,6 +75,22 @@ def test_a_row_of_one_seed_is_compared_with_that_seed_alone(world) -> None:
     full_auc, cells = cells_of(text, "BAHE ")[2], cells_of(text, TITLES["no-cache"])
     assert cells[1] == "1" and cells[4] == "+0.0000" and cells[2].split()[0] != full_auc.split()[0]
     assert "Of these runs, told apart" in text and "after Holm: none" in text and "fewer than 3 seeds" in text
+
+
+def test_what_a_row_can_detect_stands_in_the_row(world) -> None:
+    """A row whose seeds differ widely needs a larger difference, and does not speak for the others."""
+    for seed, signal in enumerate((0.9, 0.2, 0.5)):
+        world.add(0.8, **config_of(full(), recipe="tuned"), seed=seed)
+        world.add(0.8, **config_of(replace(full(), cached=False)), seed=seed)
+        world.add(signal, **config_of(replace(full(), pooling="mean")), seed=seed)
+    text = text_of(world)
+    calm, unstable = (cells_of(text, TITLES[name])[7] for name in ("no-cache", "mean-pooling"))
+    assert float(calm) < float(unstable)
+    assert f"is between {calm} and {unstable} AUC, depending on the row" in text
+
+
+def test_the_page_says_whose_learning_rate_the_rows_have(world) -> None:
+    assert "All rows have the learning rate that was chosen for the first" in text_of(world)
 
 
 def test_a_clearly_worse_row_is_told_apart(world) -> None:

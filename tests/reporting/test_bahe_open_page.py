@@ -142,11 +142,12 @@ def test_the_number_of_seeds_and_the_reach_are_stated(world) -> None:
 
 def test_reach_of_quality_rows_is_set_beside_their_prompts(world) -> None:
     """Six layers: with half of them, 3 x 10 back; a prompt of 10 + k shows 10 + k - 1 back."""
-    for k in (10, 50):
+    for k in (1, 10, 50):
         world.add(**config_of(dti_bahe(10, k), recipe="tuned"))
     rows = [line for line in text_of(world).splitlines() if line.startswith("| DTI over BAHE |")]
     found = [[cell.strip() for cell in line.split("|")][2:-1] for line in rows]
     assert found == [
+        ["3", "10", "1", "30", "10", "nothing can leak: all in the window"],
         ["3", "10", "10", "30", "19", "nothing"],
         ["3", "10", "50", "30", "59", "what lies 31 or more back"],
     ]

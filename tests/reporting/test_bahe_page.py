@@ -119,6 +119,15 @@ def test_totals_are_set_beside_sw_s_too(world) -> None:
     rows = costs(page(world))
     assert (rows["BAHE"]["SW / row"], rows["LLM-CTR"]["SW / row"]) == ("3.33 ×", "1.00 ×")
     assert rows["SW"]["SW / row"] == "—"
+    add(world, full(), train_s=45.0, build_s=5.0, **{"training.max_epochs": 10})
+    assert costs(page(world))["BAHE (up to 10 epochs)"]["SW / row"] == "2.00 ×", "no SW is trained as long"
+    times = {"time.train_s": 300.0}
+    world.add(0.4, k=1, recipe="control", record=times, **{"training.max_epochs": 10})
+    rows = costs(page(world))
+    found = {name: row["SW / row"] for name, row in rows.items() if name[:2] in ("SW", "BA", "LL")}
+    longer = " (up to 10 epochs)"
+    expected = {"SW": "—", f"SW{longer}": "—", "BAHE": "3.33 ×", f"BAHE{longer}": "6.00 ×"}
+    assert found == expected | {"LLM-CTR": "1.00 ×"}
 
 
 def test_of_several_partners_the_one_alike_counts(world) -> None:
@@ -130,34 +139,81 @@ def test_of_several_partners_the_one_alike_counts(world) -> None:
     assert len(rows) == 3
 
 
+LONGER = {"training.max_epochs": 10}  # the tier's are 1
+
+
+def compared(world, own=False) -> list[str]:
+    section = page(world, own).split("**Differences of AUC**")[1].split("\n\n")[1]
+    return [line.split("|")[1].strip() for line in section.splitlines()[2:]]
+
+
 def test_what_reads_less_or_trains_longer_is_compared_with_its_usual_form(world) -> None:
     add_family(world)
     add(world, replace(llm_ctr(10), sequences=("recent",)), signal=0.5, build_s=None)
-    add(world, full(), signal=0.7, **{"training.max_epochs": 10})
-    text = page(world)
-    section = text.split("**Differences of AUC**")[1].split("\n\n")[1]
-    compared = [line.split("|")[1].strip() for line in section.splitlines()[2:]]
-    assert compared == [
+    add(world, replace(llm_ctr(10), sequences=("recent",)), signal=0.5, build_s=None, **LONGER)
+    add(world, full(), signal=0.7, **LONGER)
+    assert compared(world) == [
         "BAHE − LLM-CTR",
         "DTI over BAHE, k = 50 − BAHE",
-        "LLM-CTR, sequences recent − LLM-CTR",
-        "BAHE, up to 10 epochs − BAHE",
-        "BAHE, up to 10 epochs − LLM-CTR",
+        "LLM-CTR (recent alone) − LLM-CTR",
+        "LLM-CTR (up to 10 epochs; recent alone) − LLM-CTR",
+        "BAHE (up to 10 epochs) − BAHE",
+        "BAHE (up to 10 epochs) − LLM-CTR",
     ]
 
 
 def test_what_trains_longer_is_compared_with_what_trains_as_long(world) -> None:
     add_family(world)
-    add(world, dti_bahe(10, 50), signal=0.7, **{"training.max_epochs": 10})
-    world.add(0.4, method="dti", k=50, recipe="tuned")
-    ours, bahe = "DTI over BAHE, k = 50, up to 10 epochs − ", "BAHE, up to 10 epochs"
-    text = page(world)
-    assert f"| {ours}BAHE " in text and f"| {ours}DTI, recipe tuned" in text
-    add(world, full(), signal=0.7, **{"training.max_epochs": 10})
+    add_others(world)
+    add(world, dti_bahe(10, 50), signal=0.7, **LONGER)
+    streaming = "DTI over BAHE, k = 50 (up to 10 epochs) − "
+    assert [each for each in compared(world) if each.startswith(streaming)] == [
+        streaming + "DTI over BAHE, k = 50",
+        streaming + "BAHE",
+        streaming + "DTI, recipe tuned, k = 50",
+    ]
+    add(world, full(), signal=0.7, **LONGER)
     add(world, full(), signal=0.7, **{"training.max_epochs": 5})
-    text = page(world)
-    assert f"| {ours}{bahe} " in text and f"| {ours}BAHE " not in text
-    assert f"| {bahe} − LLM-CTR " in text and "| BAHE, up to 5 epochs − LLM-CTR " in text
+    world.add(0.4, k=1, recipe="control", **LONGER)  # table 3's
+    world.add(0.4, method="dti", k=50, recipe="control", **LONGER)
+    world.add(0.4, method="dti", k=50, recipe="control", fixes={"reset": {"a_max": 0.5}}, **LONGER)
+    world.add(0.4, method="dti", k=10, recipe="control", **LONGER)
+    world.add(0.4, k=1, recipe="control", **{"training.max_epochs": 3})
+    found = compared(world)
+    assert [each for each in found if each.startswith(streaming)] == [
+        streaming + "DTI over BAHE, k = 50",
+        streaming + "BAHE (up to 10 epochs)",
+        streaming + "DTI, recipe tuned, k = 50 (up to 10 epochs)",
+    ]
+    bahe = "BAHE (up to 10 epochs) − "
+    assert [each for each in found if each.startswith(bahe)] == [
+        *(bahe + "BAHE", bahe + "LLM-CTR", bahe + "SW (up to 10 epochs)"),
+        *(bahe + "DTI, recipe tuned, k = 50 (up to 10 epochs)", bahe + "DIN"),
+    ]
+    assert "BAHE (up to 5 epochs) − SW" in found and "up to 3" not in page(world)
+
+
+def test_control_runs_alone_bring_no_row(world) -> None:
+    add_family(world)
+    world.add(0.4, k=1, recipe="control", **LONGER)
+    assert "SW" not in scores(page(world)) and "Not run here: SW; DTI" in page(world)
+
+
+def test_a_row_that_is_no_usual_one_says_so_even_alone(world) -> None:
+    add(world, replace(llm_ctr(10), sequences=("recent",)), build_s=None)
+    add(world, full(), **LONGER)
+    assert list(scores(page(world))) == ["LLM-CTR (recent alone)", "BAHE (up to 10 epochs)"]
+
+
+def test_epochs_are_the_best_and_all_of_them(world) -> None:
+    times = {"time.train_s": FAST, "time.table_build_s": 1.0, "data.tokens_raw": 40_000}
+    for seed, (best, epochs) in enumerate([(4, 7), (5, 8)]):
+        record = times | {"time.best_epoch": best, "time.epochs": epochs}
+        record["validation"] = [{"epoch": e, "auc": 0.7, "log_loss": 0.6} for e in range(epochs)]
+        world.add(seed=seed, record=record, **config_of(full(), **TUNED), **LONGER)
+    (row,) = costs(page(world)).values()
+    assert row["best of epochs"] == "5 to 6 of 7 to 8"
+    assert "Trials had as many epochs as the rows that name none." in page(world)
 
 
 def test_whether_the_larger_k_took_less_time_is_said(world) -> None:
@@ -271,20 +327,20 @@ def test_where_each_rate_was_chosen_is_read_from_the_trials(world) -> None:
         world.add(0.3, method="din", **NO_LLM, dataset=dataset)
         world.add(0.4, k=1, dataset=dataset)
         world.add(0.4, method="dti", k=50, recipe="tuned", dataset=dataset)
-    family = "LLM-CTR, BAHE, DTI over BAHE, k = 50 and DTI over BAHE, k = 10 (3 trials per method, below)"
+    family = "LLM-CTR; BAHE; DTI over BAHE, k = 50, 10 (3 trials per method, below)"
     sw, din = "SW (2 trials, [table1](table1.md))", "DIN (2 trials, [baselines](baselines.md))"
     end = "Rates on no data set: DTI, recipe tuned, k = 50. A difference between rows of these kinds may be "
     end += "the rate's. DTI over BAHE, k = 10: trials were at k = 50 only."
     assert rates_of(world, 1) == (
-        f"Learning rates chosen on this data set: {sw}; {family}. "
+        f"Learning rates chosen on this data set: {sw} — {family}. "
         f"Rates chosen on ml-1m, not on this data set: {din}. {end}"
     )
     assert rates_of(world, 2) == (
         f"Learning rates chosen on this data set: {din}. "
-        f"Rates chosen on ml-100k, not on this data set: {sw}; {family}. {end}"
+        f"Rates chosen on ml-100k, not on this data set: {sw} — {family}. {end}"
     )
 
 
 def test_rates_that_nobody_searched_are_said_to_be_so(world) -> None:
     add_family(world)
-    assert "Learning rates on no data set: LLM-CTR, BAHE and DTI over BAHE, k = 50." in page(world)
+    assert "Learning rates on no data set: LLM-CTR; BAHE; DTI over BAHE, k = 50." in page(world)

@@ -65,23 +65,46 @@ def test_bahe_is_set_beside_sw_where_it_has_a_row(world) -> None:
     add_timed(world, 30.0, k=1)
     (quality,) = headlines(inputs_of(world))
     assert "; it trains in 3.00 × less than SW, its table included; " in quality, "by the usual epochs"
-    assert "; until convergence (up to 10 epochs) AUC 0." in quality and "LLM-CTR" not in quality
-    add_timed(world, 50.0, **config_of(llm_ctr(10), **OURS))
-    (quality,) = headlines(inputs_of(world))
-    assert "(3 seeds), where 1 epoch of" not in quality, "no time is said where the table's is unknown"
-    add_timed(world, 70.0, 5.0, **config_of(dti_bahe(10, 50), **OURS), training__max_epochs=10)
-    add_timed(world, 7.0, 5.0, **config_of(dti_bahe(10, 50), **OURS))
-    _, streaming = headlines(inputs_of(world))
-    assert "(3 seeds) in 75.0 s, where 1 epoch of LLM-CTR took 50.0 s; " in streaming
+    assert "; trained for up to 10 epochs it has AUC 0." in quality
+    assert "(3 seeds) in" not in quality, "no time is said where the table's is unknown"
+
+
+def test_more_epochs_are_set_beside_dti_with_as_many(world) -> None:
+    add_timed(world, 1.0, 0.5, 0.2, **config_of(dti_bahe(10, 50), **OURS))
+    add_timed(world, 9.0, 0.5, 0.3, **config_of(dti_bahe(10, 50), **OURS), training__max_epochs=10)
+    add_timed(world, 5.0, None, 0.9, method="dti", k=50, recipe="tuned")
+    (line,) = headlines(inputs_of(world))
+    longer = line.split("; trained for up to 10 epochs it has AUC ")[1]
+    assert "(3 seeds) in 9.5 s, against DTI's 0." in longer and " of 1 epoch in 5.0 s: -0." in longer
+    add_timed(world, 7.0, None, 0.9, method="dti", k=50, recipe="control", training__max_epochs=10)
+    (line,) = headlines(inputs_of(world))
+    assert " of up to 10 epochs in 7.0 s: -0." in line and "], it loses; ml-100k" in line
+
+
+def test_times_on_other_devices_are_no_main_results(world) -> None:
+    longer = {"training__max_epochs": 10}
+    add_timed(world, 9.0, 0.5, 0.3, **config_of(full(), **OURS), **longer)
+    add_timed(world, 1.0, 0.5, 0.3, **config_of(full(), **OURS))
+    record = {"time.train_s": 5.0, "device.name": "Another device"}
+    world.add(0.9, record=record, method="dti", k=50, recipe="tuned")
+    (line,) = headlines(inputs_of(world))
+    assert "(3 seeds) in 9.5 s, against DTI's 0." in line and " of 1 epoch: -0." in line
 
 
 def test_an_llm_ctr_that_reads_once_is_not_said_to_read_twice(world) -> None:
     add_timed(world, 8.0, 2.0, **config_of(full(), **OURS))
     add_timed(world, 40.0, **config_of(replace(llm_ctr(10), sequences=("recent",)), **OURS))
-    (quality,) = headlines(inputs_of(world))
-    assert "4.00 × less time than LLM-CTR, its table" in quality
+    assert "LLM-CTR" not in headlines(inputs_of(world))[0], "by the usual sequences alone"
     add_timed(world, 50.0, **config_of(llm_ctr(10), **OURS))
     assert "5.00 × less time than LLM-CTR (which reads" in headlines(inputs_of(world))[0]
+
+
+def test_an_llm_ctr_with_sequences_of_its_own_is_not_said_to_read_twice(world) -> None:
+    own = ("bought", "seen")
+    add_timed(world, 8.0, 2.0, **config_of(replace(full(), sequences=own), **OURS))
+    add_timed(world, 40.0, **config_of(replace(llm_ctr(10), sequences=own), **OURS))
+    (quality,) = headlines(inputs_of(world))
+    assert "4.00 × less time than LLM-CTR, its table" in quality
 
 
 def test_dti_over_bahe_has_a_line_that_says_what_it_loses(world) -> None:

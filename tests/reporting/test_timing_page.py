@@ -117,6 +117,30 @@ def test_variants_are_compared_with_our_recipe_in_a_table_of_their_own(tmp_path)
     assert [each["targets_per_s"] for each in rows] == [100.0, 1300.0], "projections go by the sweep"
 
 
+def test_variants_whose_steps_were_not_replayed_are_named(tmp_path) -> None:
+    for launched, said in (
+        ((True, True, False), "replayed as CUDA graphs; those of *c* were launched kernel by kernel."),
+        ((True, False, None), "replayed as CUDA graphs; those of *b*, *c* were launched kernel by kernel."),
+        ((True, True, True), "All steps were replayed as CUDA graphs."),
+        ((False, None, False), "All steps were launched kernel by kernel."),
+    ):
+        given = zip("abc", launched, strict=True)
+        text, _ = page(
+            tmp_path, [row("dti", 50, 0, 1200.0, variant=name, cuda_graph=graph) for name, graph in given]
+        )
+        assert said in text
+
+
+def test_provenance_names_the_commit_where_the_file_does(tmp_path) -> None:
+    rows = [row("sw", 1, 0, 90.0)]
+    text, _ = page(tmp_path, rows)
+    assert "a-device.json`: python 3.12, torch 2.11.0, transformers 5.17.0\n" in text
+    made = {"git": {"sha": "a" * 40, "dirty": True}, "code_sha256": "c" * 64}
+    write_measurement(tmp_path, "timing", "gpu-ml-100k-a-device", VERSIONS, rows, made)
+    text = timing.render(load_inputs(tmp_path, None, REFERENCE))["timing.md"].decode()
+    assert f"transformers 5.17.0, commit `{'a' * 40}`, with uncommitted changes" in text
+
+
 def test_variants_have_no_ratio_where_our_recipe_ran_out_of_memory(tmp_path) -> None:
     failed = dict.fromkeys(("tokens_per_s", "step_ms", "peak_gib", "compile_s", "mfu"), "out_of_memory")
     own = [

@@ -118,3 +118,14 @@ def test_warming_up_trains_nothing_draws_nothing_and_has_a_clock() -> None:
         assert ("compile" in trainer.clocks.seconds) == (kind is CompiledToys)
         assert train.loads == 14 + 2 * (kind is CompiledToys)
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("evaluation", [True, False])
+def test_what_scores_validation_and_test_is_warmed_up_too(evaluation) -> None:
+    task = toy_task()
+    train, validation, test = (
+        CompiledToys(split.x, split.y, split.rows) for split in (task.train, task.validation, task.test)
+    )
+    toys = {"train": train, "validation": validation, "test": test}
+    Trainer(type(task)(**{**task.__dict__, **toys}), SETTINGS, 0, None, "toy").warm_up(evaluation)
+    assert [split.loads for split in (train, validation, test)] == ([2, 2, 2] if evaluation else [2, 0, 0])

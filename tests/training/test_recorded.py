@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.training.recorded import RecordedSteps, tensors_of, with_tensors
+from repro.training.recorded import RecordedSteps, side_stream, tensors_of, with_tensors
 from repro.training.task import ModelOutput
 
 
@@ -64,6 +64,15 @@ class Model(nn.Module):
         return ModelOutput(
             out * (2.0 if self.wrong and torch.cuda.is_current_stream_capturing() else 1.0), out
         )
+
+
+def test_a_process_has_one_side_stream(monkeypatch) -> None:
+    """Memory that cuBLAS keeps for a stream would grow with every model that is recorded."""
+    made: list[object] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: made.append(object()) or made[-1])
+    side_stream.cache_clear()
+    assert side_stream() is side_stream() and len(made) == 1
+    side_stream.cache_clear()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
