@@ -75,7 +75,7 @@ def paper_tier() -> Tier:
         datasets=("ml-1m", "amazon-cds", "amazon-kindle"),
         backbone=backbone,
         training=replace(gpu.training, max_epochs=10),
-        # With the last row reaching over and room for [SUM]s at most 12,800 places, for which 80 GB suffice.
+        # With the last row reaching over and room for [SUM]s at most 12,800 places for k up to 50.
         sizes=replace(gpu.sizes, max_tokens=10_240),
     )
 

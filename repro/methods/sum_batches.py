@@ -26,7 +26,8 @@ from repro.prompts.tokenise import TokenisedItems
 
 NUM_LENGTHS = 4  # padded lengths of training on CUDA: each is one compilation
 # Evaluation has one: its longest micro-batch rounded up to a multiple of `max_tokens` / 16. Validation and
-# test nearly always share it, so that a run has at most four recompilations.
+# test nearly always share it, so that a run has at most four recompilations; one more with un-rotated keys or
+# a reset of all layers, where the number of [SUM]s is part of a layer's shapes.
 EVALUATION_STEPS = 16
 SAMPLED_EPOCHS = 8  # a longer micro-batch than in any of these is a shape that was not compiled
 SAMPLED_FOR_KEYS = 48  # of these epochs, for the keys that [SUM]s see

@@ -38,10 +38,6 @@ def costs_table(rows: Sequence[Row]) -> str:
     return table([*headers, *PARTNERS.values(), "peak memory"], lines)
 
 
-def _epochs(cell: Cell) -> int:
-    return (cell.config["training"] or {}).get("max_epochs", 0)
-
-
 def _range(cell: Cell, key: str) -> str:
     """Lowest to highest over seeds, epochs counted from 1."""
     found = [run.record["time"][key] + (key == "best_epoch") for run in cell.ok]
@@ -66,8 +62,8 @@ def total_ratio(rows: Sequence[Row], partner: str, cell: Cell) -> float | None:
     """
     own = total_s(cell)
     others = [row.cell for row in rows if row.slot[0] == partner and row.cell.ok and row.cell is not cell]
-    others = [each for each in others if _epochs(each) <= _epochs(cell)]
-    others = [each for each in others if each.method != cell.method or _epochs(each) == _epochs(cell)]
+    others = [each for each in others if each.most_epochs <= cell.most_epochs]
+    others = [each for each in others if each.method != cell.method or each.most_epochs == cell.most_epochs]
     totals = [(each, total_s(each)) for each in others if comparable_times(cell, each)]
     found = [(len(differing([cell, each])), total) for each, total in totals if total]
     return min(found)[1] / own if found and own else None

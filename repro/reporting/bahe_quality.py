@@ -18,6 +18,7 @@ from repro.reporting.bahe_quality_rows import (
     Pair,
     Row,
     groups,
+    is_usual,
     pairs,
     title,
 )
@@ -178,8 +179,8 @@ def _scores(rows: Sequence[Row]) -> str:
 
 
 def _missing(rows: Sequence[Row]) -> str:
-    """Which of the rows to compare with have no results here."""
-    here = {row.slot for row in rows if row.cell.ok}
+    """Which of the rows to compare nobody ran here in their usual form; failed ones stand in the table."""
+    here = {row.slot for row in rows if is_usual(row)}
     wanted = dict.fromkeys(slot for pair in METHOD_PAIRS for slot in pair)
     names = [title(slot) for slot in wanted if slot not in here]
     return f"Not run here: {compact(names)}." if names else ""

@@ -123,7 +123,7 @@ def as_long(row: Row, slot: Slot, rows: Sequence[Row]) -> list[Row]:
     """Rows of this method and k that train as many epochs at most as the row; without any, the usual ones."""
     others = [other for other in rows if other.slot == slot]
     longer = [other for other in others if trains_longer(other) and not reads_fewer(other)]
-    alike = [other for other in longer if _epochs(other) == _epochs(row)]
+    alike = [other for other in longer if other.cell.most_epochs == row.cell.most_epochs]
     return alike or [other for other in others if is_usual(other)]
 
 
@@ -137,20 +137,15 @@ def trains_longer(row: Row) -> bool:
     from repro.experiments.tiers import TIERS  # here: importing reports imports nothing that trains
 
     tier = TIERS.get(row.cell.config["tier"])
-    if _epochs(row) < 2 or tier is None or row.slot[0] not in (SW, DTI, *FAMILY_TITLES):
+    if row.cell.most_epochs < 2 or tier is None or row.slot[0] not in (SW, DTI, *FAMILY_TITLES):
         return False
-    return _epochs(row) > tier().training.max_epochs
+    return row.cell.most_epochs > tier().training.max_epochs
 
 
 def reads_fewer(row: Row) -> bool:
     """Whether the row reads some of MovieLens' three user sequences only."""
     read = set((row.cell.config.get("behaviours") or {}).get("sequences") or ())
     return bool(read) and read < set(DERIVED_SEQUENCES)
-
-
-def _epochs(row: Row) -> int:
-    """At most."""
-    return (row.cell.config["training"] or {}).get("max_epochs", 0)
 
 
 def _key(cell: Cell) -> tuple[str, ...]:
@@ -182,8 +177,8 @@ def _rows(cells: Sequence[Cell]) -> list[Row]:
     read = {cell.config["n"] for slot, cell in chosen if slot[0] in FAMILY_TITLES}
     chosen = [(slot, cell) for slot, cell in chosen if slot[0] == FLOOR or cell.config["n"] in read]
     rows = [Row(slot, title(slot), cell) for slot, cell in chosen]
-    longer = {_epochs(row) for row in rows if row.slot[0] in FAMILY_TITLES and trains_longer(row)}
-    rows = [row for row in rows if row.cell.config["recipe"] != "control" or _epochs(row) in longer]
+    longer = {row.cell.most_epochs for row in rows if row.slot[0] in FAMILY_TITLES and trains_longer(row)}
+    rows = [row for row in rows if row.cell.config["recipe"] != "control" or row.cell.most_epochs in longer]
     return sorted((replace(row, label=_label(row, rows)) for row in rows), key=_order)
 
 
@@ -201,7 +196,7 @@ def _label(row: Row, rows: Sequence[Row]) -> str:
 
 def _form(row: Row) -> list[str]:
     """What makes the row no usual one, in words."""
-    form = [f"up to {_epochs(row)} epochs"] if trains_longer(row) else []
+    form = [f"up to {row.cell.most_epochs} epochs"] if trains_longer(row) else []
     if reads_fewer(row):
         form.append(f"{listed(row.cell.config['behaviours']['sequences'])} alone")
     return form

@@ -51,14 +51,14 @@ def rates_text(inputs: Inputs, group: Group, rows: Sequence[Row]) -> str:
         where = "this data set" if dataset == group.dataset else f"{dataset}, not on this data set"
         parts.append(f"chosen on {where}: {said}")
     if None in found:
-        parts.append(f"on no data set: {compact(found[None])}")
+        parts.append(f"chosen on no data set: {compact(found[None])}")
     text = f"Learning rates {'. Rates '.join(parts)}."
     if len(parts) > 1:
         text += " A difference between rows of these kinds may be the rate's."
     other_k = [row.label for row in rows if row.slot[0] == DTI_BAHE and row.slot[1] != selection_k()]
     if other_k and group.tier in {name.partition("-")[0] for name in inputs.bahe_trials}:
         text += f" {compact(other_k)}: trials were at k = {selection_k()} only."
-    if any(trains_longer(row) for row in rows):
+    if datasets and any(trains_longer(row) for row in rows):
         text += " Trials had as many epochs as the rows that name none."
     return text if found else ""
 

@@ -37,8 +37,8 @@ BEHAVIOURS = "behaviours"  # the part of a configuration that variants differ in
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
 TABLE_COST = (  # of `table_build_s`, for the legend of every page that shows it
     "what encoding all behaviours of the data set costs on this device: their number times the seconds per "
-    f"behaviour of the fillings made on it, whichever run made them; {ABSENT} without a table or where no "
-    "such filling is known"
+    f"behaviour of the fillings made on it by then, whichever run made them; {ABSENT} without a table or "
+    "where no such filling is known"
 )
 PAIRED = "Differences are over the seeds that both rows have, which may be fewer than a mean is over."
 HEADERS = (

@@ -59,6 +59,11 @@ class Cell:
         return self.config["k"]
 
     @property
+    def most_epochs(self) -> int:
+        """Epochs that training may take; 0 of what is not trained so."""
+        return (self.config["training"] or {}).get("max_epochs", 0)
+
+    @property
     def settings(self) -> dict[str, str]:
         """Settings by dotted name, as JSON text; without what row, section and seed say."""
         return flatten({key: value for key, value in self.config.items() if key not in NOT_SETTINGS})

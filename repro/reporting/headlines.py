@@ -124,8 +124,7 @@ def _longer(row: Row | None, rows: Sequence[Row]) -> str:
 
 
 def _epochs(cell: Cell) -> str:
-    most = cell.config["training"]["max_epochs"]
-    return f"{'up to ' if most > 1 else ''}{plural(most, 'epoch')}"
+    return f"{'up to ' if cell.most_epochs > 1 else ''}{plural(cell.most_epochs, 'epoch')}"
 
 
 def _in_time(cell: Cell) -> str:

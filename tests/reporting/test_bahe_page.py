@@ -199,6 +199,16 @@ def test_control_runs_alone_bring_no_row(world) -> None:
     assert "SW" not in scores(page(world)) and "Not run here: SW; DTI" in page(world)
 
 
+def test_a_failed_row_is_not_called_not_run_and_a_variant_is_no_usual_row(world) -> None:
+    add(world, full())
+    assert "Not run here: LLM-CTR; SW; DTI" in page(world)
+    add(world, replace(llm_ctr(10), sequences=("recent",)), build_s=None)
+    assert "Not run here: LLM-CTR; SW; DTI" in page(world)
+    world.add(record={"status": "out_of_memory"}, **config_of(llm_ctr(10), **TUNED))
+    text = page(world)
+    assert scores(text)["LLM-CTR"]["AUC"] == "OOM" and "Not run here: SW; DTI" in text
+
+
 def test_a_row_that_is_no_usual_one_says_so_even_alone(world) -> None:
     add(world, replace(llm_ctr(10), sequences=("recent",)), build_s=None)
     add(world, full(), **LONGER)
@@ -213,6 +223,9 @@ def test_epochs_are_the_best_and_all_of_them(world) -> None:
         world.add(seed=seed, record=record, **config_of(full(), **TUNED), **LONGER)
     (row,) = costs(page(world)).values()
     assert row["best of epochs"] == "5 to 6 of 7 to 8"
+    assert "Trials had" not in page(world), "there were none"
+    trials = [(4e-4, 0.7), (1e-3, 0.6)]
+    add_trials(world, "bahe/cpu-ml-100k", "family", {"bahe": trials, "dti-bahe": trials, "llm-ctr": trials})
     assert "Trials had as many epochs as the rows that name none." in page(world)
 
 
@@ -329,8 +342,8 @@ def test_where_each_rate_was_chosen_is_read_from_the_trials(world) -> None:
         world.add(0.4, method="dti", k=50, recipe="tuned", dataset=dataset)
     family = "LLM-CTR; BAHE; DTI over BAHE, k = 50, 10 (3 trials per method, below)"
     sw, din = "SW (2 trials, [table1](table1.md))", "DIN (2 trials, [baselines](baselines.md))"
-    end = "Rates on no data set: DTI, recipe tuned, k = 50. A difference between rows of these kinds may be "
-    end += "the rate's. DTI over BAHE, k = 10: trials were at k = 50 only."
+    end = "Rates chosen on no data set: DTI, recipe tuned, k = 50. A difference between rows of these kinds "
+    end += "may be the rate's. DTI over BAHE, k = 10: trials were at k = 50 only."
     assert rates_of(world, 1) == (
         f"Learning rates chosen on this data set: {sw} — {family}. "
         f"Rates chosen on ml-1m, not on this data set: {din}. {end}"
@@ -343,4 +356,4 @@ def test_where_each_rate_was_chosen_is_read_from_the_trials(world) -> None:
 
 def test_rates_that_nobody_searched_are_said_to_be_so(world) -> None:
     add_family(world)
-    assert "Learning rates on no data set: LLM-CTR; BAHE; DTI over BAHE, k = 50." in page(world)
+    assert "Learning rates chosen on no data set: LLM-CTR; BAHE; DTI over BAHE, k = 50." in page(world)
