@@ -220,12 +220,13 @@ def timing(
     from repro.costs.timing import measure, timing_file
     from repro.costs.timing_variants import measure_variants
     from repro.pipeline import Workshop
+    from repro.records.environment import commit
 
     workshop, root = Workshop(data_dir), paths.results_dir() if publish else paths.runs_dir()
-    asked = (workshop, chosen, dataset, default_protocol(dataset), typer.echo)
+    asked, made_from = (workshop, chosen, dataset, default_protocol(dataset), typer.echo), commit()
     measured = measure_variants(*asked) if variants else measure(*asked, fp8=fp8)
     first = next(measured)  # what cannot be measured is refused before a file is begun
-    file = timing_file(root, chosen, dataset, workshop.device_name, fp8, variants)
+    file = timing_file(root, chosen, dataset, workshop.device_name, made_from, fp8, variants)
     for rows in chain([first], measured):
         file.put(rows)
     typer.echo(f"wrote {file.finish()}")

@@ -171,6 +171,7 @@ class Workshop:
         """
         config, loaded = self._loaded(config)
         task = self.task(config, loaded)
+        task = replace(task, test=task.validation)  # nothing of the test split is loaded, to compile neither
         seed_everything(config.seed)
         trainer = Trainer(task, config.training, config.seed, None, "selection")
         try:

@@ -224,7 +224,13 @@ def test_selection_reads_validation_targets_only_and_writes_every_trial(
         read.update(batch.target_row.tolist())
         return batch
 
+    class Watched(Trainer):
+        def __init__(self, task, *arguments):
+            assert task.test is task.validation, "not even to compile what scores them"
+            super().__init__(task, *arguments)
+
     monkeypatch.setattr(SumBatches, "load", watched)
+    monkeypatch.setattr("repro.pipeline.Trainer", Watched)
     few = []
     for trial in list(trials(configs("sw")[0].tier, DATASET, PROTOCOL))[:2]:
         subset = replace(trial.config.tier.subset, validation_targets=24)  # thousands would take a while

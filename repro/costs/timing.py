@@ -39,7 +39,7 @@ from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
 from repro.prompts.templates import template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
-from repro.records.environment import device_slug, sources
+from repro.records.environment import device_slug
 from repro.records.growing import GrowingMeasurement
 from repro.training.loop import Trainer
 from repro.training.memory import peak_gib
@@ -123,15 +123,26 @@ def measure(
 
 
 def timing_file(
-    root: Path, tier: Tier, dataset: str, device: str, fp8: str | None = None, variants: bool = False
+    root: Path,
+    tier: Tier,
+    dataset: str,
+    device: str,
+    made_from: dict[str, str | None],
+    fp8: str | None = None,
+    variants: bool = False,
 ) -> GrowingMeasurement:
-    """<root>/timing/<tier>-<dataset>-<device>[-fp8-<recipe>|-variants].json, anew: no earlier row stays."""
-    name, versions = f"{tier.name}-{dataset}-{device_slug(device)}", dict[str, str | None]()
+    """<root>/timing/<tier>-<dataset>-<device>[-fp8-<recipe>|-variants].json, anew: no earlier row stays.
+
+    Args:
+        made_from: `environment.commit()` from before the first row.
+    """
+    name, versions = f"{tier.name}-{dataset}-{device_slug(device)}", dict(made_from)
     if variants:
         name += "-variants"
     if fp8 is not None:
-        name, versions = f"{name}-fp8-{fp8}", {"torchao": importlib.metadata.version("torchao")}
-    return GrowingMeasurement(root, "timing", name, lambda row, rows: False, versions, sources())
+        name += f"-fp8-{fp8}"
+        versions["torchao"] = importlib.metadata.version("torchao")
+    return GrowingMeasurement(root, "timing", name, lambda row, rows: False, versions)
 
 
 def shape_of(spec: BackboneSpec) -> BackboneSpec:

@@ -75,7 +75,8 @@ def paper_tier() -> Tier:
         datasets=("ml-1m", "amazon-cds", "amazon-kindle"),
         backbone=backbone,
         training=replace(gpu.training, max_epochs=10),
-        # With the last row reaching over and room for [SUM]s at most 12,800 places for k up to 50.
+        # With the last row reaching over and room for [SUM]s: on ml-1m at most 12,800 places for k up to 50,
+        # with longer item texts more.
         sizes=replace(gpu.sizes, max_tokens=10_240),
     )
 

@@ -18,17 +18,17 @@ from repro.prompts.batching import (
     epoch_order,
     length_buckets,
     sampled_parts,
+    shared_length,
     with_room,
 )
 from repro.prompts.packing import PackedBatch, PromptSource, pack_rows, pad_batch
 from repro.prompts.rows import Rows, build_rows
 from repro.prompts.tokenise import TokenisedItems
 
-NUM_LENGTHS = 4  # padded lengths of training on CUDA: each is one compilation
-# Evaluation has one: its longest micro-batch rounded up to a multiple of `max_tokens` / 16. Validation and
-# test nearly always share it, so that a run has at most four recompilations; one more with un-rotated keys or
-# a reset of all layers, where the number of [SUM]s is part of a layer's shapes.
-EVALUATION_STEPS = 16
+# Padded lengths of training on CUDA: each is one compilation. Evaluation has one (`shared_length`), so that a
+# run has at most four recompilations; one more with un-rotated keys, or a reset of all layers at test too,
+# where the number of [SUM]s is part of a layer's shapes.
+NUM_LENGTHS = 4
 SAMPLED_EPOCHS = 8  # a longer micro-batch than in any of these is a shape that was not compiled
 SAMPLED_FOR_KEYS = 48  # of these epochs, for the keys that [SUM]s see
 BUCKET_MULTIPLE = 128  # tiers that round lengths to multiples of it get few padded lengths on CUDA
@@ -155,16 +155,12 @@ class SumBatches:
         """Text and [SUM]s of a micro-batch with padding: one of a few lengths, the shortest that holds it."""
         if self._lengths is None:
             lengths = np.array([self.places(part, self._num_sums()) for part in self._sample()])
-            self._lengths = length_buckets(lengths, NUM_LENGTHS) if self.shuffled else self._one(lengths)
+            text = self.sizes.text_multiple
+            few = length_buckets(lengths, NUM_LENGTHS) if self.shuffled else shared_length(lengths, text)
+            self._lengths = few
         needed = self.places(chosen, self._num_sums())
         fitting = self._lengths[self._lengths >= needed]
         return int(fitting[0]) if len(fitting) else needed
-
-    def _one(self, lengths: np.ndarray) -> np.ndarray:
-        """The one padded length of a split in evaluation."""
-        text = self.sizes.text_multiple
-        multiple = -(-self.sizes.max_tokens // (EVALUATION_STEPS * text)) * text
-        return -(-lengths.max(keepdims=True) // multiple) * multiple
 
     def places(self, chosen: np.ndarray, num_sums: int = 0) -> int:
         """Upper bound on the places of a micro-batch with at least `num_sums` [SUM]s.

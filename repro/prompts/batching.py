@@ -14,6 +14,7 @@ from repro.errors import ConfigError
 from repro.prompts.rows import Rows
 
 SAMPLED_BATCHES = 16  # of an epoch, whose sizes stand for those of all batches
+EVALUATION_STEPS = 16  # a padded length in evaluation is at most a sixteenth longer than needed
 
 
 def batch_rows(rows: Rows, batch_targets: int, order: np.ndarray) -> list[np.ndarray]:
@@ -105,6 +106,17 @@ def sampled_parts(batches: Split, epochs: int) -> list[np.ndarray]:
 def with_room(longest: int, multiple: int) -> int:
     """A size 5 % above the longest of a sample, which nearly all batches keep to, and a whole multiple."""
     return -(-int(1.05 * longest) // multiple) * multiple
+
+
+def shared_length(lengths: np.ndarray, multiple: int) -> np.ndarray:
+    """(1,) padded length for batches of these lengths, mostly that of like batches too.
+
+    The longest, rounded up in steps of `multiple` times the largest power of two that makes at least 16 steps
+    of it: 1,000, 1,020 and 1,024 all give 1,024 for a multiple of 4.
+    """
+    longest = int(lengths.max())
+    step = multiple * 2 ** max(0, (longest // (EVALUATION_STEPS * multiple)).bit_length() - 1)
+    return np.array([-(-longest // step) * step])
 
 
 def length_buckets(lengths: np.ndarray, count: int) -> np.ndarray:

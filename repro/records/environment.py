@@ -75,7 +75,7 @@ def git_state(repository: Path = paths.PROJECT_ROOT) -> dict[str, Any]:
 
 
 def code_sha256(package: Path = paths.PROJECT_ROOT / "repro", folders: Sequence[str] = HASHED_FOLDERS) -> str:
-    """Checksum over path and content of a package's sources: those of data, prompts, methods and training."""
+    """Checksum over path and content of a package's sources: those of HASHED_FOLDERS."""
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted((package / folder).rglob("*.py"), key=lambda path: path.as_posix()):
@@ -84,9 +84,10 @@ def code_sha256(package: Path = paths.PROJECT_ROOT / "repro", folders: Sequence[
     return digest.hexdigest()
 
 
-def sources() -> dict[str, Any]:
-    """{"git": `git_state`, "code_sha256": `code_sha256`} of this project, as records have them."""
-    return {"git": git_state(), "code_sha256": code_sha256()}
+def commit() -> dict[str, str | None]:
+    """{"commit": ...} of this project, for an environment: with "-dirty" where sources differ from it."""
+    state = git_state()
+    return {"commit": f"{state['sha']}-dirty" if state["dirty"] else state["sha"]}
 
 
 def _cpu_model() -> str:

@@ -22,8 +22,7 @@ class GrowingMeasurement:
 
     Args:
         stays: whether an earlier file's row has the settings of what is measured now, given all its rows.
-        versions: of libraries that are not in every environment.
-        sources: state of the sources (`measurements.Sources`); only where no earlier row stays.
+        versions: what else belongs to the environment, such as libraries that are not in every one.
 
     Raises:
         RecordError: an earlier file is damaged.
@@ -36,10 +35,9 @@ class GrowingMeasurement:
         name: str,
         stays: Callable[[Row, Sequence[Row]], bool],
         versions: dict[str, str | None] | None = None,
-        sources: dict[str, Any] | None = None,
     ) -> None:
         self._root, self._kind, self._name, self._stays = Path(root), kind, name, stays
-        self._environment, self._sources = environment() | (versions or {}), sources
+        self._environment = environment() | (versions or {})
         self.path = self._root / kind / f"{name}.json"
         self._unfinished = self._root / UNFINISHED / kind / f"{name}.json"
         self.rows, all_stay = self._earlier(self.path)
@@ -61,7 +59,7 @@ class GrowingMeasurement:
         return self.path
 
     def _write(self, root: Path) -> None:
-        write_measurement(root, self._kind, self._name, self._environment, self.rows, self._sources)
+        write_measurement(root, self._kind, self._name, self._environment, self.rows)
 
     def _earlier(self, path: Path) -> tuple[list[Row], bool]:
         """Rows of a file that stay, and whether all do."""

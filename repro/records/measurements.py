@@ -1,6 +1,6 @@
 """Measurements that are not training runs: <root>/<kind>/*.json, each {"environment", "rows"}.
 
-Where all rows are of one state of the sources, "git" and "code_sha256" say which, as in a record.
+Where all rows are of one state of the sources, the environment's "commit" says which.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from repro.records.run_id import canonical_json
 from repro.records.schema import (
     Count,
     Environment,
-    Git,
     Name,
     NonNegative,
     Positive,
     Section,
-    Sha256,
     Share,
     parse_json,
     validate,
@@ -211,30 +209,17 @@ ROWS: dict[str, type[Section]] = {
 }
 
 
-class Sources(Section):
-    """What all rows of a file were measured with."""
-
-    git: Git
-    code_sha256: Sha256
-
-
 @dataclass(frozen=True)
 class Measurement:
-    """One file of measurements; `sources` (see `Sources`) is None in files that do not say."""
+    """One file of measurements."""
 
     path: Path
     environment: dict[str, Any]
     rows: list[dict[str, Any]]
-    sources: dict[str, Any] | None = None
 
 
 def write_measurement(
-    root: Path,
-    kind: Kind,
-    name: str,
-    environment: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    sources: Mapping[str, Any] | None = None,
+    root: Path, kind: Kind, name: str, environment: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> Path:
     """Write `root`/`kind`/`name`.json, replacing an earlier file of that name atomically.
 
@@ -242,7 +227,7 @@ def write_measurement(
         RecordError: a row with an unknown, missing or wrong key. StorageError: cannot be written.
     """
     path = Path(root) / kind / f"{name}.json"
-    content = {"environment": dict(environment), "rows": [dict(row) for row in rows], **(sources or {})}
+    content = {"environment": dict(environment), "rows": [dict(row) for row in rows]}
     _check(content, kind, path)
     write_file(path, json_bytes(content))
     return path
@@ -260,8 +245,7 @@ def read_measurement(path: Path) -> Measurement:
         raise StorageError(path, error.strerror or str(error), "a readable file", "check the path") from error
     content = parse_json(text, path)
     _check(content, path.parent.name, path)
-    sources = {key: content[key] for key in Sources.model_fields if key in content}
-    return Measurement(path, content["environment"], content["rows"], sources or None)
+    return Measurement(path, content["environment"], content["rows"])
 
 
 def list_measurements(root: Path, kind: Kind) -> list[Measurement]:
@@ -274,13 +258,10 @@ def _check(content: dict[str, Any], kind: str, path: Path) -> None:
         raise RecordError(
             path, f"kind {kind!r}", f"one of {', '.join(ROWS)}", "put the file into such a folder"
         )
-    sources = {key: value for key, value in content.items() if key not in ("environment", "rows")}
-    if len(content) != len(sources) + 2 or not isinstance(content["rows"], list):
+    if set(content) != {"environment", "rows"} or not isinstance(content["rows"], list):
         raise RecordError(
             path, f"keys {sorted(content)}", 'a table of "environment" and a list "rows"', "rewrite it"
         )
-    if sources:
-        validate(Sources, sources, str(path))
     canonical_json(content, str(path))
     validate(Environment, content["environment"], f"{path}, environment")
     for index, row in enumerate(content["rows"]):

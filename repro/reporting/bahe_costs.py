@@ -57,16 +57,20 @@ def total_s(cell: Cell) -> float | None:
 def total_ratio(rows: Sequence[Row], partner: str, cell: Cell) -> float | None:
     """Total of a method's row whose times are comparable with the cell's, over the cell's; None without one.
 
-    Of several, the one whose settings differ least from the cell's; never one that trains longer than the
-    cell, nor the cell's own method with other epochs.
+    Of several, one that trains as long, then the one whose settings differ least; never one that trains
+    longer than the cell, nor the cell's own method with other epochs.
     """
     own = total_s(cell)
     others = [row.cell for row in rows if row.slot[0] == partner and row.cell.ok and row.cell is not cell]
     others = [each for each in others if each.most_epochs <= cell.most_epochs]
     others = [each for each in others if each.method != cell.method or each.most_epochs == cell.most_epochs]
     totals = [(each, total_s(each)) for each in others if comparable_times(cell, each)]
-    found = [(len(differing([cell, each])), total) for each, total in totals if total]
-    return min(found)[1] / own if found and own else None
+    found = [
+        (each.most_epochs != cell.most_epochs, len(differing([cell, each])), total)
+        for each, total in totals
+        if total
+    ]
+    return min(found)[2] / own if found and own else None
 
 
 def versions_text(rows: Sequence[Row]) -> list[str]:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, Cell, Sweep, efficiency_sweeps
-from repro.reporting.flops_figures import figure_files
+from repro.reporting.bahe_figures import efficiency_panels
+from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OUT_OF_MEMORY, Cell, Sweep, efficiency_sweeps
+from repro.reporting.cells import STATUS_WORDS
+from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.flops_rows import giga
 from repro.reporting.formatting import ABSENT, count, listed, page, plural, ratio, table
 from repro.reporting.inputs import ORIGINS, Inputs
 
 NAME = "bahe_efficiency"
 TITLES = {LLM_CTR: "LLM-CTR", BAHE: "BAHE"}
-OOM = "OOM"
+OOM = STATUS_WORDS[OUT_OF_MEMORY]
 
 
 def render(inputs: Inputs) -> dict[str, bytes]:
     """The page, its figure and the plotted numbers."""
     sweeps = efficiency_sweeps(inputs)
     blocks = [
-        f"![Step time, memory and ratios against text length]({NAME}.png)",
-        f"The same as [SVG]({NAME}.svg); the plotted numbers are in [{NAME}.json]({NAME}.json).",
+        *figure_text(NAME, "Step time, memory and ratios against text length"),
         _method(),
         "## Beside the claim",
         _claim(inputs, sweeps) if sweeps else "Not run.",
@@ -32,7 +31,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
             blocks += ["### Length of a behaviour", _sizes(sweep)]
     sources = [f"- `{sweep.source}`: {sweep.versions}" for sweep in sweeps]
     blocks += ["## Provenance", "\n".join(dict.fromkeys(sources)) or "No records."]
-    panels = [panel for sweep in sweeps for panel in _panels(sweep, inputs)]
+    panels = [panel for sweep in sweeps for panel in efficiency_panels(sweep, inputs.bahe_claims)]
     title = "BAHE: training time and memory against text length"
     return {**figure_files(NAME, panels), f"{NAME}.md": page(title, NAME, blocks)}
 
@@ -262,29 +261,3 @@ def _spread(cell: Cell, key: str) -> str:
     """The mean, and lowest to highest of several repetitions."""
     values, text = cell.values(key), _number(cell, key, ",.2f")
     return f"{text} ({min(values):,.2f} to {max(values):,.2f})" if len(values) > 1 else text
-
-
-def _panels(sweep: Sweep, inputs: Inputs) -> list[dict[str, Any]]:
-    """Step time, memory, their ratios beside the claim, and the time ratio by length of a behaviour."""
-    named = ((BAHE, "BAHE"), (LLM_CTR, "LLM-CTR"))
-    kinds = (("step_ms", "time", "step, ms"), ("peak_gib", "memory", "peak, GiB"))
-    panels = [
-        _panel(f"{sweep.model}: {title}", y, [(name, sweep.points(method, key)) for method, name in named])
-        for key, title, y in kinds
-    ]
-    # FLOPs first: they are known at every length, and the first line sets the ticks.
-    compared = (("FLOPs", "train_flops_per_sample"), ("time", "step_ms"), ("memory", "peak_gib"))
-    tested = [length for length in inputs.bahe_claims.text_tokens if length in sweep.lengths]
-    claim = [[length, inputs.bahe_claims.time] for length in tested]
-    ratios = _panel("LLM-CTR over BAHE", "ratio", [(name, sweep.ratios(key)) for name, key in compared])
-    if claim:
-        ratios["lines"].append({"name": "claimed", "style": "dashed", "points": claim})
-    sizes = sorted(sweep.behaviour_sizes, key=lambda size: size != sweep.usual_size)  # all lengths come first
-    by_size = [(f"{size} tokens", sweep.ratios("step_ms", size)) for size in sizes]
-    panels += [ratios, _panel("by length of a behaviour", "time ratio", by_size)]
-    return [panel for panel in panels if panel["lines"]]
-
-
-def _panel(title: str, y: str, lines: list[tuple[str, list[list[float]]]]) -> dict[str, Any]:
-    drawn = [{"name": name, "style": "line", "points": points} for name, points in lines if points]
-    return {"title": title, "x": "text tokens per sample", "y": y, "log": True, "lines": drawn}

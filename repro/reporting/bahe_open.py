@@ -6,6 +6,7 @@ from repro.experiments.bahe_variants import CUTS
 from repro.methods.bahe.settings import BAHE
 from repro.reporting import leakage, stale_tables, table_growth
 from repro.reporting.bahe_efficiency import ratio_text
+from repro.reporting.bahe_figures import cut_panels, growth_panels, stale_panels
 from repro.reporting.bahe_sweeps import efficiency_sweeps
 from repro.reporting.bahe_variants import (
     PAIRED,
@@ -20,6 +21,7 @@ from repro.reporting.bahe_variants import (
     variant_table,
 )
 from repro.reporting.cells import NOT_RUN, Cell
+from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.formatting import ABSENT, count, listed, page, plural, table
 from repro.reporting.inputs import ORIGINS, Inputs
 from repro.reporting.provenance import provenance
@@ -32,6 +34,7 @@ NO_DOMAIN = (
 )
 MOVIES = {"ml-100k", "ml-1m"}
 HALF = "cut-3-6"
+_FIGURE = "Layer cuts, tables that age and tables that grow; differences with their intervals"
 CUT_TITLES = {name: f"{name[4]}/6 of the layers frozen" for name in CUTS}
 
 
@@ -39,6 +42,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     """The page."""
     cuts, stale = cut_groups(inputs), stale_tables.stale_groups(inputs)
     blocks = [
+        *figure_text(NAME, _FIGURE),
         "## 1. Longer than 2,048 tokens",
         *_lengths(inputs),
         "## 2. Where to cut the layers",
@@ -53,7 +57,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         *leakage.section(inputs),
         provenance([run for group in (*cuts, *stale) for run in group.runs]),
     ]
-    return {f"{NAME}.md": page("BAHE: open questions", NAME, blocks)}
+    panels = [*cut_panels(cuts, HALF), *stale_panels(stale), *growth_panels(inputs)]
+    return {**figure_files(NAME, panels), f"{NAME}.md": page("BAHE: open questions", NAME, blocks)}
 
 
 def state(inputs: Inputs) -> str:

@@ -10,6 +10,7 @@ from repro.evaluation.intervals import (
     smallest_detectable_difference,
 )
 from repro.reporting.bahe_costs import costs_table, larger_k_text, versions_text
+from repro.reporting.bahe_figures import quality_panels
 from repro.reporting.bahe_quality_rows import (
     DTI_BAHE,
     FAMILY_TITLES,
@@ -26,6 +27,7 @@ from repro.reporting.bahe_rates import rates_text, selection_k
 from repro.reporting.bahe_variants import TABLE_COST
 from repro.reporting.cells import Cell
 from repro.reporting.claims import ALPHA, ALPHA_TEXT, LEVEL_TEXT, MIN_SEEDS, NO_LOSS_DATASETS, POWER
+from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.floor import LEGEND, floor_section
 from repro.reporting.formatting import (
     ABSENT,
@@ -46,6 +48,11 @@ from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.scores import auc_interval
 from repro.reporting.trials import trials_section
 
+NAME = "bahe"
+_FIGURE = (
+    "AUC above the floor, with its interval, against what training and table cost; joined: the same method, "
+    "trained longer"
+)
 TITLES = listed(list(FAMILY_TITLES.values()))
 INTERVAL = f"{LEVEL_TEXT} interval"
 
@@ -53,7 +60,7 @@ INTERVAL = f"{LEVEL_TEXT} interval"
 def render(inputs: Inputs) -> dict[str, bytes]:
     """The page."""
     found = groups(inputs)
-    blocks = [_legend()]
+    blocks = [*figure_text(NAME, _FIGURE), _legend()]
     if not found:
         blocks.append("All rows: not run.")
     for group in found:
@@ -70,7 +77,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     blocks.append(trials_section(inputs.bahe_trials, of=f" for {TITLES}", note=note))
     shown = [row.cell for group in found for origin in ORIGINS for row in group.rows[origin]]
     blocks.append(provenance([run for cell in shown for run in (*cell.runs, *cell.superseded)]))
-    return {"bahe.md": page("Quality and total cost of BAHE", "bahe", blocks)}
+    figure = figure_files(NAME, quality_panels(found))
+    return {**figure, f"{NAME}.md": page("Quality and total cost of BAHE", NAME, blocks)}
 
 
 def state(inputs: Inputs) -> str:

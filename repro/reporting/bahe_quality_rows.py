@@ -61,6 +61,7 @@ class Group:
 
     title: str
     dataset: str
+    protocol: str
     tier: str
     rows: dict[str, list[Row]]
     floor: dict[str, list[Cell]]
@@ -84,7 +85,7 @@ def groups(inputs: Inputs) -> list[Group]:
         title = f"{dataset}, protocol {protocol}, tier {tier} ({count(int(train))} training, "
         title += f"{count(int(test))} test targets)"
         floor = {origin: [cell for cell in cells[origin] if is_floor(cell.method)] for origin in ORIGINS}
-        result.append(Group(title, dataset, tier, rows, floor))
+        result.append(Group(title, dataset, protocol, tier, rows, floor))
     return result
 
 

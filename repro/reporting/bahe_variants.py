@@ -218,15 +218,15 @@ def told_apart(group: Group, titles: Mapping[str, str], reference: str) -> str:
     compared = comparisons(group, reference)
     if not compared:
         return f"Nothing can be compared with {titles[reference]} yet, so nothing is claimed."
-    limits = sorted(score(_detectable(interval)) for interval, _ in compared.values())
-    low, high = limits[0], limits[-1]
+    limits = [_detectable(interval) for interval, _ in compared.values()]
+    low, high = score(min(limits)), score(max(limits))
     spread = f"{low} AUC" if low == high else f"between {low} and {high} AUC, depending on the row"
     users = next(iter(compared.values()))[0].num_users
     apart = [titles[name] for name, (_, p) in compared.items() if p < ALPHA]
     few = min(each.num_seeds for each, _ in compared.values()) < MIN_SEEDS
     text = (
         f"The smallest detectable difference is {spread} ({plural(users, 'test user')}, two-sided test at "
-        f"{ALPHA_TEXT}, power {POWER_TEXT}); a smaller one is likely to stay unseen. "
+        f"{ALPHA_TEXT} before Holm, power {POWER_TEXT}); a smaller one is likely to stay unseen. "
         f"{'Of these runs, told' if few else 'Told'} apart from *{titles[reference]}*, after Holm: "
         f"{'; '.join(apart) or 'none'}."
     )

@@ -20,6 +20,7 @@ from repro.records.atomic import json_bytes
 from repro.records.store import Run
 from repro.reporting.cells import Cell, differing, setting_text
 from repro.reporting.drawing import draw
+from repro.reporting.figures import figure_text
 from repro.reporting.formatting import bounds, page, percent, plural, score, table
 from repro.reporting.inputs import YOURS, Inputs
 from repro.reporting.lines import Line, section_lines
@@ -148,8 +149,7 @@ def _paper_curves(
 
 def _page(inputs: Inputs, data: Mapping[str, Any]) -> bytes:
     blocks = [
-        "![AUC against k for SW, DTI- and DTI](figure2.png)",
-        "The same as [SVG](figure2.svg); the plotted numbers are in [figure2.json](figure2.json).",
+        *figure_text("figure2", "AUC against k for SW, DTI- and DTI"),
         f"Left: mean AUC over seeds; bands are {100 * LEVEL:.0f} % bootstrap intervals over users and seeds. "
         "Right: AUC relative to SW in percent, bands from the paired difference to SW; dashed: the paper's "
         "values (Llama-3.1-8B-Instruct), which are comparable on this axis only. Dotted: the like rates, the "

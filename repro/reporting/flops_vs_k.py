@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repro.costs.closed_form import equation_3, token_limit
-from repro.reporting.flops_figures import figure_files
+from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.flops_rows import (
     AGREEMENT_HEADERS,
     CLOSED,
@@ -32,8 +32,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     sweeps = prompt_sweeps(inputs)
     panels = [_panel(sweep, n) for sweep in sweeps for n in sweep.values("n", "sw")]
     blocks = [
-        f"![Reduction of training FLOPs against k]({NAME}.png)",
-        f"The same as [SVG]({NAME}.svg); the plotted numbers are in [{NAME}.json]({NAME}.json).",
+        *figure_text(NAME, "Reduction of training FLOPs against k"),
         "Reduction = training FLOPs per target of the sliding window over those of DTI, on the real "
         "prompts of the training split (SmolLM2's tokenizer for every backbone; Llama 3's is not freely "
         "available). Only matrix products count, one multiply-add is 2 FLOPs, attention counts the "

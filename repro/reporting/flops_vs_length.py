@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repro.reporting.flops_figures import figure_files
+from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.flops_rows import (
     AGREEMENT_HEADERS,
     CLOSED,
@@ -25,8 +25,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     """The page, its figure and the plotted numbers."""
     sweeps = length_sweeps(inputs)
     blocks = [
-        f"![Training FLOPs against text length]({NAME}.png)",
-        f"The same as [SVG]({NAME}.svg); the plotted numbers are in [{NAME}.json]({NAME}.json).",
+        *figure_text(NAME, "Training FLOPs against text length"),
         "One sample is a user's text of so many tokens. LLM-CTR: the whole text through all layers, LoRA "
         "of rank 64 on all of them. BAHE: one vector per behaviour from a table, each of the user's "
         "sequences alone through the upper layers with LoRA of rank 64. Encoding the table is not in "

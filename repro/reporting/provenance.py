@@ -32,7 +32,7 @@ def provenance(runs: Sequence[Run]) -> str:
         return "## Provenance\n\nNo records."
     records = [run.record for run in runs]
     facts = {
-        "git commit": (commit(record["git"]) for record in records),
+        "git commit": (_commit(record["git"]) for record in records),
         "device": (f"{r['device']['count']} × {r['device']['name']}" for r in records),
         "code_sha256": (f"`{record['code_sha256']}`" for record in records),
         "data sha256": (
@@ -74,8 +74,7 @@ def _run_line(label: str, run: Run, superseded: bool) -> tuple[str, ...]:
     )
 
 
-def commit(git: Mapping[str, object]) -> str:
-    """A record's state of the sources, in words."""
+def _commit(git: Mapping[str, object]) -> str:
     if git["sha"] is None:
         return "none (no git)"
     return f"`{git['sha']}`" + (", with uncommitted changes" if git["dirty"] else "")

@@ -63,7 +63,7 @@ def section(groups: list[Group]) -> list[str]:
     blocks = [LEGEND]
     for group in groups:
         blocks += [f"### {group.title}", _table(group)]
-        blocks += [told_apart(_of_kind(group, kind), TITLES, stale_name(kind, 1)) for kind in KINDS]
+        blocks += [told_apart(of_kind(group, kind), TITLES, stale_name(kind, 1)) for kind in KINDS]
         blocks += runs_details(group, TITLES)
     return blocks
 
@@ -80,7 +80,8 @@ def _name_of(cell: Cell) -> str | None:
     return next((name for name, each in STALE.items() if each == (drift["kind"], steps)), None)
 
 
-def _of_kind(group: Group, kind: str) -> Group:
+def of_kind(group: Group, kind: str) -> Group:
+    """The variants of one kind of change."""
     cells = {name: cell for name, cell in group.cells.items() if STALE.get(name, ("",))[0] == kind}
     return Group(group.title, cells, group.floor)
 
@@ -88,7 +89,7 @@ def _of_kind(group: Group, kind: str) -> Group:
 def _table(group: Group) -> str:
     compared: dict[str, tuple[Interval, float]] = {}
     for kind in KINDS:
-        compared |= comparisons(_of_kind(group, kind), stale_name(kind, 1))
+        compared |= comparisons(of_kind(group, kind), stale_name(kind, 1))
     lines = [floor_line(group, len(HEADERS))]
     for name, title in TITLES.items():
         cell = group.cells.get(name)

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from repro.costs.closed_form import token_limit
-from repro.reporting.flops_figures import figure_files
+from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.formatting import ABSENT, mean_of, page, plural, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.references import PAPER_DATASETS
@@ -88,8 +88,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     """The page, its figure and the plotted numbers."""
     found = sweeps(inputs)
     blocks = [
-        f"![Speed-up and memory against k]({NAME}.png)",
-        f"The same as [SVG]({NAME}.svg); the plotted numbers are in [{NAME}.json]({NAME}.json).",
+        *figure_text(NAME, "Speed-up and memory against k"),
         "Training steps of the real loop on real prompts, with random weights in the model's shape. Every "
         "batch fills the same length with as many prompts as fit; what they leave empty is padding, and "
         "shows in *tokens per step*, which are counted without it. The speed-up is in targets per second, "

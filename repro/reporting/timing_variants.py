@@ -8,7 +8,7 @@ from typing import Any
 from repro.records.measurements import Measurement
 from repro.reporting.formatting import ABSENT, mean_of, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
-from repro.reporting.provenance import commit, versions
+from repro.reporting.provenance import versions
 
 LAUNCHED = "launched kernel by kernel"
 Row = dict[str, Any]
@@ -53,8 +53,7 @@ def _files(inputs: Inputs) -> list[tuple[str, str, list[Row]]]:
 
 def source_line(file: Measurement) -> str:
     """A file's line of the page's provenance; older files hold no commit."""
-    made = "" if file.sources is None else f", commit {commit(file.sources['git'])}"
-    return f"- `timing/{file.path.name}`: {versions(file.environment)}{made}"
+    return f"- `timing/{file.path.name}`: {versions(file.environment)}"
 
 
 def _graphs(rows: list[Row]) -> str:

@@ -88,7 +88,7 @@ def test_rows_of_a_base_in_fp8_say_so(monkeypatch, tmp_path) -> None:
     ]
     assert all(0 < row["fp8_difference"] < 0.5 and row["tokens_per_s"] > 0 for row in rows)
     assert "differ by" in said[0]
-    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], fp8="rowwise")
+    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], {}, fp8="rowwise")
     file.put(rows)
     path = file.finish()
     assert path.stem.endswith("-fp8-rowwise")

@@ -25,7 +25,7 @@ from repro.methods.sum_batches import BUCKET_MULTIPLE, batches_of
 from repro.methods.sum_model import SumModel
 from repro.pipeline import Workshop
 from repro.prompts.settings import INSTRUCTIONS, SUM_LAYOUTS, WINDOWS
-from repro.records.environment import sources
+from repro.records.environment import environment
 from repro.records.measurements import read_measurement
 
 PLAN = Plan(ks=(1, 4), n=4, length=768, steps=2, repeats=2, warm=1)
@@ -54,14 +54,15 @@ def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path)
         assert row["batch"] <= targets_per_step + 1 <= row["k"] * row["batch"] + 2
         assert row["compile_s"] is None and row["mfu"] is None, "nothing compiled; no known peak"
     assert len(said) == 3
-    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"])
+    made_from = {"commit": "a" * 40}
+    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], made_from)
     file.put(measured[0])
     assert read_measurement(file.path).rows == measured[0], "there as soon as they are measured"
-    assert read_measurement(file.path).sources == sources(), "what they were measured with"
+    assert read_measurement(file.path).environment == environment() | made_from
     file.put(measured[1])
     file.put(measured[2])
     assert read_measurement(file.finish()).rows == rows
-    again = timing_file(tmp_path, tier, "synthetic", rows[0]["device"])
+    again = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], made_from)
     again.put(measured[0])
     assert read_measurement(again.path).rows == rows, "a sweep that is cut off replaces nothing"
     assert read_measurement(again.finish()).rows == measured[0]
@@ -81,7 +82,7 @@ def test_variants_are_measured_beside_our_recipe_in_a_file_of_their_own(workshop
     assert 0.5 * PLAN.length < full <= PLAN.length and trained != pytest.approx(full, rel=0.01)
     targets = rows[-1]["targets_per_s"] * rows[-1]["step_ms"] / 1e3
     assert targets == pytest.approx(tier.training.batch_targets, abs=4), "a training run's step"
-    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], variants=True)
+    file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], {}, variants=True)
     file.put(rows)
     path = file.finish()
     assert path.stem.endswith("-variants") and read_measurement(path).rows == rows

@@ -17,12 +17,12 @@ from repro.methods.method import BatchSizes
 from repro.methods.sliding_window import sliding_window
 from repro.methods.sum_batches import (
     BUCKET_MULTIPLE,
-    EVALUATION_STEPS,
     NUM_LENGTHS,
     SAMPLED_EPOCHS,
     SumBatches,
     batches_of,
 )
+from repro.prompts.batching import EVALUATION_STEPS
 from repro.training.task import CompiledBatches
 
 SIZES = BatchSizes(max_tokens=600, text_multiple=BUCKET_MULTIPLE, sum_multiple=8)
@@ -71,7 +71,7 @@ def test_validation_and_test_share_one_length_that_is_little_longer_than_needed(
         needed = max(chosen.places(part, chosen._num_sums()) for part in parts)
         (length,) = {chosen.load(part, "cpu").num_padded_tokens for part in parts}
         assert chosen.load(warm, "cpu").num_padded_tokens == length
-        assert needed <= length < needed + max(max_tokens // EVALUATION_STEPS, BUCKET_MULTIPLE)
+        assert needed <= length < needed + max(needed // EVALUATION_STEPS, BUCKET_MULTIPLE)
         lengths.append(length)
     assert lengths[0] == lengths[1]
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from repro.records import environment as module
-from repro.records.environment import code_sha256, device_name, environment, git_state
+from repro.records.environment import code_sha256, commit, device_name, environment, git_state
 
 
 def test_versions_are_those_installed():
@@ -73,6 +73,13 @@ def test_git_state_sees_changes_of_sources_only(tmp_path):
     inside = tmp_path / "site-packages"
     inside.mkdir()
     assert git_state(inside) == unknown  # a copy installed inside of another project
+
+
+@pytest.mark.parametrize(("dirty", "text"), [(False, "a" * 40), (True, f"{'a' * 40}-dirty"), (None, None)])
+def test_the_commit_of_an_environment_says_whether_sources_differ(monkeypatch, dirty, text):
+    state = {"sha": None if dirty is None else "a" * 40, "dirty": dirty}
+    monkeypatch.setattr(module, "git_state", lambda: state)
+    assert commit() == {"commit": text}
 
 
 def test_git_state_without_the_program(monkeypatch, tmp_path):

@@ -118,19 +118,6 @@ def test_rows_are_read_back(tmp_path, kind):
     assert [m.path.name for m in list_measurements(tmp_path, kind)] == ["a100.json", "h100.json"]
 
 
-@pytest.mark.parametrize("sha", ["a" * 40, None])
-def test_a_file_may_say_what_sources_its_rows_are_of(tmp_path, sha):
-    sources = {"git": {"sha": sha, "dirty": None if sha is None else True}, "code_sha256": "c" * 64}
-    path = write_measurement(tmp_path, "timing", "h100", ENVIRONMENT, [TIMING], sources)
-    assert json.loads(path.read_text()) == {"environment": ENVIRONMENT, "rows": [TIMING]} | sources
-    assert read_measurement(path).sources == sources
-    path = write_measurement(tmp_path, "timing", "h100", ENVIRONMENT, [TIMING])
-    assert read_measurement(path).sources is None
-    for wrong in ({"git": sources["git"]}, sources | {"code_sha256": "c"}, sources | {"branch": "main"}):
-        with pytest.raises(RecordError, match=r"h100\.json"):
-            write_measurement(tmp_path, "timing", "h100", ENVIRONMENT, [TIMING], wrong)
-
-
 def test_no_measurements_are_an_empty_list(tmp_path):
     assert list_measurements(tmp_path, "timing") == []
 

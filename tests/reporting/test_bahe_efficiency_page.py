@@ -114,6 +114,10 @@ def test_out_of_memory_is_named_and_has_no_ratio(tmp_path) -> None:
     claim = cells(text, ("model and device",), TITLE)
     assert (claim["time, measured"], claim["time, 5 × reached"]) == ("LLM-CTR OOM", "—")
     assert "out_of_memory" not in json.dumps(data)
+    for panel in data["panels"][:2]:
+        lines = {line["name"]: line for line in panel["lines"]}
+        assert lines["LLM-CTR"]["points"] == [] and lines["LLM-CTR"]["failed"] == {"OOM": [2048]}
+        assert "failed" not in lines["BAHE"]
 
 
 def test_a_side_that_was_not_measured_leaves_gaps(tmp_path) -> None:

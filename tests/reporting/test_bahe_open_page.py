@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +70,35 @@ def test_a_domain_counts_once_it_has_a_run(world) -> None:
     assert cells_of(text_of(world), "text of another domain")[1] == "runs on table"
 
 
+def panels_of(world) -> dict[str, dict[str, Any]]:
+    drawn = json.loads(bahe_open.render(inputs_of(world))["bahe_open.json"])["data"]["panels"]
+    return {panel["title"].split("\n")[0]: panel for panel in drawn}
+
+
+def test_the_figure_has_the_tables_differences_and_costs(world) -> None:
+    for name, signal, train_s in (("cut-1-6", 0.3, 90.0), ("cut-3-6", 0.6, 60.0), ("cut-5-6", 0.6, 30.0)):
+        record = {"time.train_s": train_s}
+        world.add(signal, record=record, **config_of(replace(full(), layer_cut=CUTS[name])))
+    files = bahe_open.render(inputs_of(world))
+    assert "![Layer cuts" in files["bahe_open.md"].decode()
+    panels = panels_of(world)
+    (line,) = panels["layer cuts: ml-100k, tier cpu"]["lines"]
+    assert [x for x, _ in line["points"]] == pytest.approx([1 / 6, 1 / 2, 5 / 6], rel=1e-5)
+    assert line["points"][1][1] == 0.0 and line["bounds"][1] == [0.0, 0.0], (
+        "what the others are compared with"
+    )
+    shown = cells_of(files["bahe_open.md"].decode(), CUT_TITLES["cut-1-6"])
+    assert shown[4] == f"{line['points'][0][1]:+.4f}" and line["points"][0][1] < 0
+    time, memory = panels["layer cuts: cost of training"]["lines"]
+    assert [y for _, y in time["points"]] == [1.5, 1.0, 0.5] and [y for _, y in memory["points"]] == [1.0] * 3
+
+
+def test_the_figure_without_a_reference_has_no_panel(world) -> None:
+    world.add(**config_of(replace(full(), layer_cut=CUTS["cut-1-6"])))
+    world.add(**config_of(replace(full(), drift=drift(*STALE["revised-10"]))))
+    assert panels_of(world) == {}
+
+
 @pytest.mark.parametrize(("layers", "m"), [(6, [1, 2, 3, 4, 5]), (4, [1, 1, 2, 3, 3]), (None, None)])
 def test_cuts_are_named_with_the_layers_that_they_mean(world, layers, m) -> None:
     for name in ("cut-1-6", "cut-5-6"):
@@ -100,6 +130,10 @@ def test_stale_rows_are_compared_with_the_freshest_table_of_their_kind(world) ->
     assert rows["revealed-never"][3].startswith("-") and rows["revealed-never"][6:] == ["—", "200"]
     assert rows["no-drift"][2] == rows["revised-never"][2] == "not run"
     assert "after Holm: revealed, never refreshed." in text
+    (panel,) = panels_of(world).values()
+    lines = {line["name"]: line["points"] for line in panel["lines"]}
+    assert [x for x, _ in lines["revised"]] == [500, 900] and [x for x, _ in lines["revealed"]] == [200, 700]
+    assert lines["revised"][1][1] == lines["revealed"][1][1] == 0.0 > lines["revealed"][0][1]
 
 
 def test_a_refresh_that_no_row_declares_is_left_out(world) -> None:

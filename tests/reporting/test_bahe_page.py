@@ -130,6 +130,54 @@ def test_totals_are_set_beside_sw_s_too(world) -> None:
     assert found == expected | {"LLM-CTR": "1.00 ×"}
 
 
+def test_a_partner_that_trains_as_long_counts_before_one_with_the_same_settings(world) -> None:
+    add_family(world)
+    world.add(0.4, k=1)  # 100 s, one epoch
+    add(world, full(), train_s=45.0, build_s=5.0, **LONGER)
+    other = {"training.max_epochs": 10, "training.learning_rate": 3e-3}
+    world.add(0.4, k=1, recipe="control", record={"time.train_s": 300.0}, **other)
+    assert costs(page(world))["BAHE (up to 10 epochs)"]["SW / row"] == "6.00 ×"
+
+
+def test_a_partner_that_trains_longer_does_not_count(world) -> None:
+    add(world, full())
+    add(world, full(), **LONGER)
+    world.add(0.4, k=1, recipe="control", record={"time.train_s": 300.0}, **LONGER)
+    rows = costs(page(world))
+    assert rows["BAHE"]["SW / row"] == "—" and rows["BAHE (up to 10 epochs)"]["SW / row"] == "10.00 ×"
+
+
+def test_the_figure_shows_gain_and_cost_of_each_device_apart(world) -> None:
+    """A method's points go by cost, and what the page does not compare is left out."""
+    add_family(world)
+    add_others(world)
+    add(world, full(), signal=0.9, train_s=45.0, build_s=5.0, **LONGER)
+    add(world, dti_bahe(10, 10))
+    elsewhere = {"device": {"name": "Other GPU", "count": 1}, "time.train_s": FAST, "time.table_build_s": 1.0}
+    world.add(0.6, record=elsewhere, **config_of(full(), **TUNED))
+    text, data = page(world), json.loads((world.reports / "bahe.json").read_text())["data"]
+    assert "![AUC above the floor" in text
+    titles = [panel["title"].split("\n") for panel in data["panels"]]
+    assert [title[1] for title in titles] == ["Test CPU, 2 cores", "Other GPU"]
+    lines = {line["name"]: line for line in data["panels"][0]["lines"]}
+    shown = {"BAHE", "DIN", "DTI over BAHE, k = 50", "DTI, recipe tuned, k = 50", "LLM-CTR", "SW"}
+    assert set(lines) == shown
+    assert [x for x, _ in lines["BAHE"]["points"]] == [30.0, 50.0], "training and table"
+    assert [x for x, _ in lines["SW"]["points"]] == [100.0]
+    above = table("### x\n" + text.split("**Above the floor:**")[1].split("<details>")[0], "x")
+    (_, gain), (low, high) = lines["SW"]["points"][0], lines["SW"]["bounds"][0]
+    assert above["SW"]["AUC − AUC of the floor"] == f"{gain:+.4f}"
+    assert f"[{low:+.4f}, {high:+.4f}]" in text
+    every = [line for panel in data["panels"] for line in panel["lines"] if line["name"] == "BAHE"]
+    assert len(every) == 2 and every[0]["colour"] == every[1]["colour"]
+
+
+def test_without_a_floor_nothing_is_drawn(world) -> None:
+    add_family(world)
+    page(world)
+    assert json.loads((world.reports / "bahe.json").read_text())["data"]["panels"] == []
+
+
 def test_of_several_partners_the_one_alike_counts(world) -> None:
     add(world, full())
     add(world, llm_ctr(10), train_s=300.0, build_s=None)

@@ -135,10 +135,10 @@ def test_provenance_names_the_commit_where_the_file_does(tmp_path) -> None:
     rows = [row("sw", 1, 0, 90.0)]
     text, _ = page(tmp_path, rows)
     assert "a-device.json`: python 3.12, torch 2.11.0, transformers 5.17.0\n" in text
-    made = {"git": {"sha": "a" * 40, "dirty": True}, "code_sha256": "c" * 64}
-    write_measurement(tmp_path, "timing", "gpu-ml-100k-a-device", VERSIONS, rows, made)
+    made = VERSIONS | {"commit": f"{'a' * 40}-dirty"}
+    write_measurement(tmp_path, "timing", "gpu-ml-100k-a-device", made, rows)
     text = timing.render(load_inputs(tmp_path, None, REFERENCE))["timing.md"].decode()
-    assert f"transformers 5.17.0, commit `{'a' * 40}`, with uncommitted changes" in text
+    assert f"a-device.json`: commit {'a' * 40}-dirty, python 3.12" in text
 
 
 def test_variants_have_no_ratio_where_our_recipe_ran_out_of_memory(tmp_path) -> None:

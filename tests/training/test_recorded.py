@@ -93,6 +93,14 @@ def test_replays_give_the_models_own_losses_and_gradients() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recording_makes_no_stream_of_its_own(monkeypatch) -> None:
+    steps = RecordedSteps(Model().cuda())
+    steps.record(batch("cuda"))  # torch makes one for captures, once
+    monkeypatch.setattr(torch.cuda, "Stream", lambda *arguments: pytest.fail("another stream"))
+    steps.record(batch("cuda", length=5))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_graph_that_computes_something_else_is_not_kept() -> None:
     model = Model().cuda()
     model.wrong = True

@@ -29,13 +29,20 @@ from repro.methods.bahe.sequences import (
 )
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
 from repro.methods.method import BatchSizes
-from repro.prompts.batching import SAMPLED_BATCHES, TargetBatches, length_buckets, sampled_parts, with_room
+from repro.prompts.batching import (
+    SAMPLED_BATCHES,
+    TargetBatches,
+    length_buckets,
+    sampled_parts,
+    shared_length,
+    with_room,
+)
 
 TEXT_MULTIPLE = 256  # at most, to which texts in padded rows are rounded up; texts of one length share rows
 TARGET_MULTIPLE = 16  # targets of packed batches are padded up to a multiple of it, at no places
 TEXT_PLACES = 0.75  # of `max_tokens`: a step that needs half of the device is not recorded
 DISTINCT_MULTIPLE = 64  # distinct behaviours of packed batches are padded up to a multiple of it
-NUM_LENGTHS = 2  # padded numbers of places of a split: each is one compilation
+NUM_LENGTHS = 2  # padded numbers of places in training: each is one compilation; evaluation has one
 SAMPLED_EPOCHS = 4  # a longer micro-batch than in any of these is a shape that was not compiled
 NO_BEHAVIOURS = LoadedBehaviours(None)
 
@@ -237,8 +244,9 @@ class BaheBatches(TargetBatches):
         """The few N of micro-batches with padding, ascending, and their B."""
         if self._shapes is None:
             multiple, target_multiple = self.layout.multiple, self.layout.target_multiple
-            lengths = length_buckets(-(-self._needed() // multiple) * multiple, NUM_LENGTHS)
-            self._shapes = lengths, -(-max(map(len, self._sample())) // target_multiple) * target_multiple
+            lengths = -(-self._needed() // multiple) * multiple
+            few = length_buckets(lengths, NUM_LENGTHS) if self.shuffled else shared_length(lengths, multiple)
+            self._shapes = few, -(-max(map(len, self._sample())) // target_multiple) * target_multiple
         return self._shapes
 
     def _padded_shape(self, places: int, targets: int) -> tuple[int, int]:

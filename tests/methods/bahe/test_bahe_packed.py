@@ -117,7 +117,7 @@ def test_evaluation_is_warmed_up_for_the_batches_that_it_reads() -> None:
         read = [part for key in each.in_order() for part in each.split(key)]
         warm = {len(each.load(part, "cpu").value) for part in each.warm_up("cuda")}
         shapes[shuffled] = warm, {len(each.load(part, "cpu").value) for part in read}
-    assert shapes[False][0] == shapes[False][1]
+    assert shapes[False][0] == shapes[False][1] and len(shapes[False][0]) == 1
     assert shapes[True][0] != shapes[False][0], "training's batches have other shapes"
 
 
