@@ -6,6 +6,7 @@ from repro.experiments.bahe_variants import ABLATIONS, FULL
 from repro.reporting.bahe_variants import (
     TABLE_COST,
     Group,
+    caveats,
     full_method,
     not_run,
     runs_details,
@@ -47,6 +48,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
             f"## {group.title}",
             variant_table(group, TITLES, FULL),
             told_apart(group, TITLES, FULL),
+            *caveats(group, TITLES),
             *runs_details(group, TITLES),
         ]
     if not found:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from repro.reporting.bahe_quality_rows import DTI_BAHE, LLM_CTR, Row
+from repro.reporting.bahe_quality_rows import DTI_BAHE, LLM_CTR, LLMS, Row
 from repro.reporting.cells import Cell, comparable_times, differing
-from repro.reporting.formatting import ABSENT, compact, duration, ratio, table
+from repro.reporting.formatting import ABSENT, duration, plural, ratio, table
 from repro.reporting.methods import FLOOR
 from repro.reporting.sections import SW
 
@@ -20,7 +20,8 @@ def costs_table(rows: Sequence[Row]) -> str:
         if row.slot[0] == FLOOR or not row.cell.ok:
             continue
         cell, data = row.cell, row.cell.runs[0].record["data"]
-        tokens, train_s = cell.mean("data", "tokens_raw"), cell.mean("time", "train_s")
+        timed = row.slot[0] in LLMS  # runs of the others shared a device
+        tokens, train_s = cell.mean("data", "tokens_raw"), cell.mean("time", "train_s") if timed else None
         peak = cell.mean("memory", "peak_gib")
         lines.append(
             [
@@ -29,8 +30,8 @@ def costs_table(rows: Sequence[Row]) -> str:
                 f"{_range(cell, 'best_epoch')} of {_range(cell, 'epochs')}",
                 duration(train_s),
                 duration(_build_s(cell)),
-                duration(total_s(cell)),
-                *(ratio(total_ratio(rows, partner, cell)) for partner in PARTNERS),
+                duration(total_s(cell) if timed else None),
+                *(_ratio_text(rows, partner, cell) if timed else ABSENT for partner in PARTNERS),
                 ABSENT if peak is None else f"{peak:.2f} GiB",
             ]
         )
@@ -54,36 +55,35 @@ def total_s(cell: Cell) -> float | None:
     return None if train_s is None or build_s is None else train_s + build_s
 
 
-def total_ratio(rows: Sequence[Row], partner: str, cell: Cell) -> float | None:
-    """Total of a method's row whose times are comparable with the cell's, over the cell's; None without one.
+def _ratio_text(rows: Sequence[Row], method: str, cell: Cell) -> str:
+    partner, text = partner_of(rows, method, cell), ratio(total_ratio(rows, method, cell))
+    if partner is None or partner.most_epochs == cell.most_epochs:
+        return text
+    return f"{text} ({plural(partner.most_epochs, 'epoch')})"
+
+
+def total_ratio(rows: Sequence[Row], method: str, cell: Cell) -> float | None:
+    """Total of the method's row that the cell is set beside, over the cell's; None without one."""
+    partner, own = partner_of(rows, method, cell), total_s(cell)
+    other = None if partner is None else total_s(partner)
+    return other / own if other and own else None
+
+
+def partner_of(rows: Sequence[Row], method: str, cell: Cell) -> Cell | None:
+    """A row of the method whose total is comparable with the cell's; None without one.
 
     Of several, one that trains as long, then the one whose settings differ least; never one that trains
     longer than the cell, nor the cell's own method with other epochs.
     """
-    own = total_s(cell)
-    others = [row.cell for row in rows if row.slot[0] == partner and row.cell.ok and row.cell is not cell]
+    others = [row.cell for row in rows if row.slot[0] == method and row.cell.ok and row.cell is not cell]
     others = [each for each in others if each.most_epochs <= cell.most_epochs]
     others = [each for each in others if each.method != cell.method or each.most_epochs == cell.most_epochs]
-    totals = [(each, total_s(each)) for each in others if comparable_times(cell, each)]
-    found = [
-        (each.most_epochs != cell.most_epochs, len(differing([cell, each])), total)
-        for each, total in totals
-        if total
-    ]
-    return min(found)[2] / own if found and own else None
-
-
-def versions_text(rows: Sequence[Row]) -> list[str]:
-    """Which rows were trained by which code, where it is not the same for all."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        for commit in sorted({run.record["git"]["sha"] or "no git" for run in row.cell.ok}):
-            if row.slot[0] != FLOOR:
-                found.setdefault(commit[:10], []).append(row.label)
-    if len(found) < 2:
-        return []
-    said = " — ".join(f"`{commit}`: {compact(labels)}" for commit, labels in found.items())
-    return [f"Times are of several versions of the code, by commit: {said}."]
+    others = [each for each in others if total_s(each) and comparable_times(cell, each)]
+    return min(
+        others,
+        key=lambda each: (each.most_epochs != cell.most_epochs, len(differing([cell, each])), total_s(each)),
+        default=None,
+    )
 
 
 def larger_k_text(rows: Sequence[Row]) -> list[str]:

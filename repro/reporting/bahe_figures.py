@@ -10,10 +10,10 @@ from repro.behaviours.drift import KINDS
 from repro.evaluation.intervals import Interval
 from repro.experiments.bahe_variants import CUTS, stale_name
 from repro.reporting.bahe_costs import total_s
-from repro.reporting.bahe_quality_rows import METHOD_PAIRS, Group, Slot, reads_fewer, title
+from repro.reporting.bahe_quality_rows import LLMS, METHOD_PAIRS, Group, Slot, reads_fewer, title
 from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OUT_OF_MEMORY, Sweep
 from repro.reporting.bahe_variants import Group as Variants
-from repro.reporting.bahe_variants import comparisons
+from repro.reporting.bahe_variants import comparisons, unchanged
 from repro.reporting.cells import STATUS_WORDS, Cell
 from repro.reporting.floor import bars
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
@@ -30,9 +30,10 @@ DRAWN = tuple(dict.fromkeys(slot for pair in METHOD_PAIRS for slot in pair))  # 
 
 
 def quality_panels(groups: Sequence[Group]) -> list[Panel]:
-    """AUC above the floor against seconds of training and table, one panel for each device.
+    """AUC above the floor against seconds of training and table, a panel for each device.
 
-    A method's points are joined in the order of their cost: more epochs of the same method.
+    A method's points are joined in the order of their cost: more epochs of the same method. ID-based models,
+    whose times are no measure of speed, are lines across.
     """
     return [
         panel
@@ -44,22 +45,27 @@ def quality_panels(groups: Sequence[Group]) -> list[Panel]:
 
 
 def _quality(group: Group, origin: str, floor: Cell) -> list[Panel]:
-    by_device: dict[str, dict[Slot, list[tuple[float, Interval | None]]]] = {}
+    timed: dict[Slot, list[tuple[float, Interval | None]]] = {}
+    across: dict[str, float] = {}
     for row in group.rows[origin]:
-        seconds = total_s(row.cell) if row.cell.ok and row.slot in DRAWN and not reads_fewer(row) else None
-        if seconds is not None:
-            found = by_device.setdefault(row.cell.device, {}).setdefault(row.slot, [])
-            found.append((seconds, difference(row.cell.ok, floor.ok)))
-    own = f" ({origin})" if origin == YOURS else ""
+        if row.slot not in DRAWN or not row.cell.ok or reads_fewer(row):
+            continue
+        gain, seconds = difference(row.cell.ok, floor.ok), total_s(row.cell)
+        if row.slot[0] not in LLMS:
+            across[row.label] = gain.mean
+        elif seconds is not None and row.cell.device == group.device:
+            timed.setdefault(row.slot, []).append((seconds, gain))
+    if not timed:
+        return []
+    every = [seconds for found in timed.values() for seconds, _ in found]
+    lines = [
+        _differences(title(slot), found) | {"colour": DRAWN.index(slot)} for slot, found in timed.items()
+    ]
+    lines += [_line(name, [[x, y] for x in (min(every), max(every))], "dashed") for name, y in across.items()]
+    name = f"{group.dataset}, protocol {group.protocol}, tier {group.tier}"
+    name += f" ({origin})" if origin == YOURS else ""
     x, y = "training and table, s", "AUC − AUC of the floor"
-    return [
-        _panel(
-            f"{group.dataset}, protocol {group.protocol}, tier {group.tier}{own}\n{device}", x, y,
-            [_differences(title(slot), each) | {"colour": DRAWN.index(slot)} for slot, each in slots.items()],
-            log_x=True, signed=True,
-        )
-        for device, slots in by_device.items()
-    ]  # fmt: skip
+    return [_panel(f"{name}\n{group.device}", x, y, lines, log_x=True, signed=True)]
 
 
 def cut_panels(groups: Sequence[Variants], reference: str) -> list[Panel]:
@@ -99,10 +105,11 @@ def stale_panels(groups: Sequence[Variants]) -> list[Panel]:
 
 
 def _compared(group: Variants, reference: str) -> dict[str, Interval | None]:
-    """AUC minus the reference's by variant, None for the reference itself; empty if nothing is compared."""
+    """AUC minus the reference's by variant, None where there is none; empty if nothing is compared."""
     found: dict[str, Interval | None] = {
         name: each for name, (each, _) in comparisons(group, reference).items()
     }
+    found |= dict.fromkeys(unchanged(group, reference))
     return found | {reference: None} if found else {}
 
 

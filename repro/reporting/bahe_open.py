@@ -12,6 +12,7 @@ from repro.reporting.bahe_variants import (
     PAIRED,
     TABLE_COST,
     Group,
+    caveats,
     full_method,
     not_run,
     runs_details,
@@ -112,7 +113,7 @@ def _cuts(groups: list[Group]) -> list[str]:
     for group in groups:
         titles = {name: _with_layers(name, group) for name in CUTS}
         blocks += [f"### {group.title}", variant_table(group, titles, HALF), told_apart(group, titles, HALF)]
-        blocks += runs_details(group, titles)
+        blocks += caveats(group, titles) + runs_details(group, titles)
     return blocks
 
 

@@ -9,12 +9,14 @@ from repro.evaluation.intervals import (
     no_loss,
     smallest_detectable_difference,
 )
-from repro.reporting.bahe_costs import costs_table, larger_k_text, versions_text
+from repro.reporting.bahe_costs import costs_table, larger_k_text
 from repro.reporting.bahe_figures import quality_panels
 from repro.reporting.bahe_quality_rows import (
     DTI_BAHE,
     FAMILY_TITLES,
+    LLMS,
     METHOD_PAIRS,
+    STRONGEST,
     Group,
     Pair,
     Row,
@@ -33,6 +35,7 @@ from repro.reporting.formatting import (
     ABSENT,
     bounds,
     compact,
+    count,
     listed,
     p_value,
     page,
@@ -44,7 +47,7 @@ from repro.reporting.formatting import (
 from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import FLOOR
-from repro.reporting.provenance import provenance, runs_table
+from repro.reporting.provenance import provenance, runs_table, versions_of_code
 from repro.reporting.scores import auc_interval
 from repro.reporting.trials import trials_section
 
@@ -101,7 +104,10 @@ def _legend() -> str:
         "once.",
         "DTI over BAHE": "DTI's streaming rows (k targets per row) of behaviour vectors. Nobody has "
         "published it; the readings are ours.",
-        "Targets": "the same for every row of a section.",
+        "Targets": "the same for every row of a section. A section is of one device; a row of another one, "
+        "for want of one made here, says so.",
+        "Strongest ID-based model": "by validation AUC, of those on [baselines](baselines.md) with this "
+        "history, where it is not DIN. SIM searches all of a user's history, not the last n interactions.",
         "AUC": f"mean over seeds ± standard deviation between seeds; {INTERVAL}: bootstrap over users and "
         "seeds together.",
         "Tokens or vectors per target": "what the layers of a training step read, per training target, "
@@ -115,8 +121,9 @@ def _legend() -> str:
         "Peak memory": "with weights, optimiser and a micro-batch; on a GPU, LLM-CTR's hold three quarters "
         "of the places of the others'.",
         "LLM-CTR / row, SW / row": "total of LLM-CTR or SW, of as many epochs where there is such a row, "
-        "over that of the row; only where device, precision, compile state and batch sizes are the same on "
-        "both sides.",
+        "over that of the row, else of the epochs in brackets; only where device, precision, compile state "
+        "and batch sizes are the same on both sides. Where *tuning* differs, the ratio holds that too. "
+        "ID-based models have no times here: several of their runs shared a device.",
         "Floor": LEGEND + " See [baselines](baselines.md).",
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
@@ -134,7 +141,7 @@ def _blocks(group: Group, rows: Sequence[Row], floor: Sequence[Cell]) -> list[st
         _told_apart(compared),
         "**Cost of training:**",
         costs_table(rows),
-        *versions_text(rows),
+        *versions_of_code([(row.label, row.cell) for row in rows if row.slot[0] in LLMS]),
         *larger_k_text(rows),
         "**Above the floor:**",
         floor_section(trained, floor),
@@ -189,7 +196,7 @@ def _scores(rows: Sequence[Row]) -> str:
 def _missing(rows: Sequence[Row]) -> str:
     """Which of the rows to compare nobody ran here in their usual form; failed ones stand in the table."""
     here = {row.slot for row in rows if is_usual(row)}
-    wanted = dict.fromkeys(slot for pair in METHOD_PAIRS for slot in pair)
+    wanted = dict.fromkeys(slot for pair in METHOD_PAIRS for slot in pair if slot[0] != STRONGEST)
     names = [title(slot) for slot in wanted if slot not in here]
     return f"Not run here: {compact(names)}." if names else ""
 
@@ -201,7 +208,7 @@ def _differences(group: Group, compared: Sequence[Pair]) -> str:
     lines = []
     for pair in compared:
         d = pair.difference
-        line = [f"{pair.first.label} − {pair.second.label}", signed(d.mean), bounds(d.low, d.high, "+.4f")]
+        line = [" − ".join(pair.names), signed(d.mean), bounds(d.low, d.high, "+.4f")]
         line += [score(d.se), p_value(d.p_value), p_value(pair.holm_p)]
         line += [score(smallest_detectable_difference(d.se, alpha=ALPHA, power=POWER))]
         lines.append([*line, _no_loss(pair)] if with_no_loss else line)
@@ -225,7 +232,7 @@ def _told_apart(compared: Sequence[Pair]) -> str:
     found: dict[str, list[str]] = {"higher": [], "lower": [], "not told apart": []}
     for pair in compared:
         side = "higher" if pair.difference.mean > 0 else "lower"
-        name = f"{pair.first.label} against {pair.second.label}"
+        name = " against ".join(pair.names)
         found[side if pair.holm_p < ALPHA else "not told apart"].append(name)
     parts = [f"- {side}: {'; '.join(names)}." for side, names in found.items() if names]
     few = {
@@ -234,4 +241,7 @@ def _told_apart(compared: Sequence[Pair]) -> str:
     note = f"Rows with fewer than {MIN_SEEDS} seeds: {compact(sorted(few))}. What is said of them is said of "
     note += "these runs, not of the methods."
     head = f"By AUC, after Holm's adjustment at {ALPHA_TEXT}:"
+    draws = compared[0].difference.num_draws
+    if len(compared) * 2 / (draws + 1) >= ALPHA:
+        head = f"{count(draws)} draws are too few to tell {len(compared)} pairs apart. {head}"
     return "\n\n".join([head, "\n".join(parts), *([note] if few else [])])

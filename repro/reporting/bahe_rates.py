@@ -53,7 +53,7 @@ def rates_text(inputs: Inputs, group: Group, rows: Sequence[Row]) -> str:
     if None in found:
         parts.append(f"chosen on no data set: {compact(found[None])}")
     text = f"Learning rates {'. Rates '.join(parts)}."
-    if len(parts) > 1:
+    if len(parts) > 1 or len({key[1] for key in found if key is not None}) > 1:
         text += " A difference between rows of these kinds may be the rate's."
     other_k = [row.label for row in rows if row.slot[0] == DTI_BAHE and row.slot[1] != selection_k()]
     if other_k and group.tier in {name.partition("-")[0] for name in inputs.bahe_trials}:

@@ -30,8 +30,8 @@ from repro.reporting.formatting import (
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import FLOOR
-from repro.reporting.provenance import runs_table
-from repro.reporting.scores import auc_interval, difference
+from repro.reporting.provenance import runs_table, versions_of_code
+from repro.reporting.scores import auc_interval, difference, run_digest
 
 BEHAVIOURS = "behaviours"  # the part of a configuration that variants differ in
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
@@ -40,6 +40,7 @@ TABLE_COST = (  # of `table_build_s`, for the legend of every page that shows it
     f"behaviour of the fillings made on it by then, whichever run made them; {ABSENT} without a table or "
     "where no such filling is known"
 )
+SAME = "the same scores"
 PAIRED = "Differences are over the seeds that both rows have, which may be fewer than a mean is over."
 HEADERS = (
     "row", "seeds", "AUC", INTERVAL, "AUC − BAHE's", INTERVAL, "p (Holm)", "smallest detectable",
@@ -152,15 +153,27 @@ def step_ms(cell: Cell) -> float:
 def comparisons(group: Group, reference: str) -> dict[str, tuple[Interval, float]]:
     """By variant: AUC minus the reference's, and its Holm-adjusted p-value over the group's variants.
 
-    Over the seeds that both have, if there are any: both sides then differ in nothing else.
+    Over the seeds that both have, if there are any: both sides then differ in nothing else. A variant with
+    the very scores of the reference is left out: nothing is to be tested there.
     """
     base = group.cells.get(reference)
     if base is None or not base.ok:
         return {}
-    others = {name: cell for name, cell in group.cells.items() if name != reference and cell.ok}
+    left_out = {reference, *unchanged(group, reference)}
+    others = {name: cell for name, cell in group.cells.items() if name not in left_out and cell.ok}
     found = {name: difference(*_of_same_seeds(cell.ok, base.ok)) for name, cell in others.items()}
     adjusted = holm([each.p_value for each in found.values()])
     return {name: (each, p) for (name, each), p in zip(found.items(), adjusted, strict=True)}
+
+
+def unchanged(group: Group, reference: str) -> list[str]:
+    """Variants with the reference's seeds and, seed by seed, its scores to the last bit."""
+    digests = {
+        name: {run.record["config"]["seed"]: run_digest(run) for run in cell.ok}
+        for name, cell in group.cells.items()
+    }
+    own = digests.get(reference)
+    return [name for name, found in digests.items() if own and found == own and name != reference]
 
 
 def _of_same_seeds(runs: Sequence[Run], others: Sequence[Run]) -> tuple[Sequence[Run], Sequence[Run]]:
@@ -173,6 +186,7 @@ def _of_same_seeds(runs: Sequence[Run], others: Sequence[Run]) -> tuple[Sequence
 def variant_table(group: Group, titles: Mapping[str, str], reference: str) -> str:
     """One line per variant, "not run" where there is no record."""
     compared, base = comparisons(group, reference), group.cells.get(reference)
+    same = unchanged(group, reference)
     lines = [floor_line(group, len(HEADERS))]
     for name, title in titles.items():
         cell = group.cells.get(name)
@@ -189,8 +203,8 @@ def variant_table(group: Group, titles: Mapping[str, str], reference: str) -> st
                 seeds_text(cell),
                 auc_text(cell),
                 bounds(auc.low, auc.high),
-                *_difference(compared.get(name)),
-                duration(seconds),
+                *((SAME, *[ABSENT] * 3) if name in same else _difference(compared.get(name))),
+                _seconds(cell),
                 ratio(seconds / base_s) if seconds and base_s else ABSENT,
                 f"{step_ms(cell):,.1f}",
                 duration(cell.mean("time", "table_build_s")),
@@ -198,6 +212,14 @@ def variant_table(group: Group, titles: Mapping[str, str], reference: str) -> st
             )
         )
     return table(HEADERS, lines)
+
+
+def _seconds(cell: Cell) -> str:
+    """Mean training time, and lowest to highest of several seeds."""
+    values, text = cell.values("time", "train_s"), duration(cell.mean("time", "train_s"))
+    if len(values) < 2 or text == ABSENT:
+        return text
+    return f"{text} ({duration(min(values))} to {duration(max(values))})"
 
 
 def _difference(found: tuple[Interval, float] | None) -> tuple[str, str, str, str]:
@@ -216,6 +238,8 @@ def _detectable(difference: Interval) -> float:
 def told_apart(group: Group, titles: Mapping[str, str], reference: str) -> str:
     """What the group's table can detect and which rows it tells apart from the reference."""
     compared = comparisons(group, reference)
+    if not compared and unchanged(group, reference):
+        return ""
     if not compared:
         return f"Nothing can be compared with {titles[reference]} yet, so nothing is claimed."
     limits = [_detectable(interval) for interval, _ in compared.values()]
@@ -236,6 +260,20 @@ def told_apart(group: Group, titles: Mapping[str, str], reference: str) -> str:
             "course of training would change comes on top."
         )
     return text
+
+
+def caveats(group: Group, titles: Mapping[str, str]) -> list[str]:
+    """What a reader of the group's table must know: rows below the floor, times of several code versions."""
+    having = [cell for cell in group.cells.values() if cell.ok]
+    floor = None if group.floor is None else group.floor.mean("metrics", "auc")
+    said = []
+    if floor is not None and having and all((cell.mean("metrics", "auc") or 0.0) < floor for cell in having):
+        epochs = plural(max(cell.most_epochs for cell in having), "epoch")
+        said.append(
+            f"Every row is below the like rates ({score(floor)}) after at most {epochs}: an order of them "
+            "may be one of how fast they learn, not of how well."
+        )
+    return said + versions_of_code([(titles[name], cell) for name, cell in group.cells.items()])
 
 
 def runs_details(group: Group, titles: Mapping[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from repro.records.schema import OK
 from repro.records.store import Run
 from repro.reporting.cells import STATUS_WORDS, Cell, stale
-from repro.reporting.formatting import ABSENT, count, duration, score, table
+from repro.reporting.formatting import ABSENT, compact, count, duration, score, table
 from repro.reporting.scores import run_digest
 
 RUN_HEADERS = (
@@ -47,6 +47,18 @@ def provenance(runs: Sequence[Run]) -> str:
         for value, number in sorted(Counter(values).items())
     ]
     return "## Provenance\n\n" + table(("what", "value", "runs"), lines)
+
+
+def versions_of_code(rows: Iterable[tuple[str, Cell]]) -> list[str]:
+    """A paragraph that says which rows were trained by which code; empty where all by the same."""
+    found: dict[str, list[str]] = {}
+    for label, cell in rows:
+        for sha in sorted({run.record["git"]["sha"] or "no git" for run in cell.ok}):
+            found.setdefault(sha[:10], []).append(label)
+    if len(found) < 2:
+        return []
+    said = " — ".join(f"`{sha}`: {compact(labels)}" for sha, labels in found.items())
+    return [f"Times are of several versions of the code, by commit: {said}."]
 
 
 def _run_line(label: str, run: Run, superseded: bool) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ from repro.experiments.bahe_variants import NO_DRIFT, STALE, stale_name
 from repro.reporting.bahe_variants import (
     INTERVAL,
     PAIRED,
+    SAME,
     Group,
+    caveats,
     comparisons,
     floor_line,
     full_method,
@@ -16,6 +18,7 @@ from repro.reporting.bahe_variants import (
     runs_details,
     settings_of,
     told_apart,
+    unchanged,
     variant_groups,
 )
 from repro.reporting.cells import NOT_RUN, Cell
@@ -64,7 +67,7 @@ def section(groups: list[Group]) -> list[str]:
     for group in groups:
         blocks += [f"### {group.title}", _table(group)]
         blocks += [told_apart(of_kind(group, kind), TITLES, stale_name(kind, 1)) for kind in KINDS]
-        blocks += runs_details(group, TITLES)
+        blocks += caveats(group, TITLES) + runs_details(group, TITLES)
     return blocks
 
 
@@ -88,8 +91,10 @@ def of_kind(group: Group, kind: str) -> Group:
 
 def _table(group: Group) -> str:
     compared: dict[str, tuple[Interval, float]] = {}
+    same: list[str] = []
     for kind in KINDS:
         compared |= comparisons(of_kind(group, kind), stale_name(kind, 1))
+        same += unchanged(of_kind(group, kind), stale_name(kind, 1))
     lines = [floor_line(group, len(HEADERS))]
     for name, title in TITLES.items():
         cell = group.cells.get(name)
@@ -98,7 +103,7 @@ def _table(group: Group) -> str:
             continue
         encoded, drift = cell.mean("data", "behaviours_encoded"), settings_of(cell)["drift"]
         every = None if drift is None else drift["refresh_every"]
-        gain = [ABSENT] * 3
+        gain = [SAME if name in same else ABSENT, *[ABSENT] * 2]
         if name in compared:
             found, p = compared[name]
             gain = [signed(found.mean), bounds(found.low, found.high, "+.4f"), p_value(p)]

@@ -89,6 +89,8 @@ def test_the_figure_has_the_tables_differences_and_costs(world) -> None:
     )
     shown = cells_of(files["bahe_open.md"].decode(), CUT_TITLES["cut-1-6"])
     assert shown[4] == f"{line['points'][0][1]:+.4f}" and line["points"][0][1] < 0
+    same = cells_of(files["bahe_open.md"].decode(), CUT_TITLES["cut-5-6"])
+    assert same[4] == "the same scores" and line["points"][2][1] == 0.0
     time, memory = panels["layer cuts: cost of training"]["lines"]
     assert [y for _, y in time["points"]] == [1.5, 1.0, 0.5] and [y for _, y in memory["points"]] == [1.0] * 3
 
@@ -119,14 +121,14 @@ def test_stale_rows_are_compared_with_the_freshest_table_of_their_kind(world) ->
     encoded = {"revised-1": 900, "revised-10": 500, "revealed-1": 700, "revealed-never": 200}
     for name, number in encoded.items():
         method = replace(full(), drift=drift(*STALE[name]))
-        signal = 0.0 if name == "revealed-never" else 0.9
+        signal = {"revealed-never": 0.0, "revised-10": 0.8}.get(name, 0.9)
         for seed in range(3):
             record = {"data.behaviours_encoded": number}
             world.add(signal, **config_of(method), seed=seed, record=record)
     text = sections_of(text_of(world))["4. A table that ages"]
     rows = {name: cells_of(text, title) for name, title in stale_tables.TITLES.items()}
     assert rows["revised-1"][3:] == ["—", "—", "—", "64", "900"]
-    assert rows["revised-10"][3] == "+0.0000" and rows["revised-10"][6:] == ["640", "500"]
+    assert rows["revised-10"][3].startswith("-") and rows["revised-10"][6:] == ["640", "500"]
     assert rows["revealed-never"][3].startswith("-") and rows["revealed-never"][6:] == ["—", "200"]
     assert rows["no-drift"][2] == rows["revised-never"][2] == "not run"
     assert "after Holm: revealed, never refreshed." in text
@@ -134,6 +136,14 @@ def test_stale_rows_are_compared_with_the_freshest_table_of_their_kind(world) ->
     lines = {line["name"]: line["points"] for line in panel["lines"]}
     assert [x for x, _ in lines["revised"]] == [500, 900] and [x for x, _ in lines["revealed"]] == [200, 700]
     assert lines["revised"][1][1] == lines["revealed"][1][1] == 0.0 > lines["revealed"][0][1]
+
+
+def test_a_refresh_that_changes_no_score_is_said_to_change_none(world) -> None:
+    for name in ("revised-1", "revised-10"):
+        record = {"data.behaviours_encoded": 900 if name == "revised-1" else 500}
+        world.add(**config_of(replace(full(), drift=drift(*STALE[name]))), record=record)
+    text = sections_of(text_of(world))["4. A table that ages"]
+    assert cells_of(text, stale_tables.TITLES["revised-10"])[3:6] == ["the same scores", "—", "—"]
 
 
 def test_a_refresh_that_no_row_declares_is_left_out(world) -> None:

@@ -120,7 +120,7 @@ def test_totals_are_set_beside_sw_s_too(world) -> None:
     assert (rows["BAHE"]["SW / row"], rows["LLM-CTR"]["SW / row"]) == ("3.33 ×", "1.00 ×")
     assert rows["SW"]["SW / row"] == "—"
     add(world, full(), train_s=45.0, build_s=5.0, **{"training.max_epochs": 10})
-    assert costs(page(world))["BAHE (up to 10 epochs)"]["SW / row"] == "2.00 ×", "no SW is trained as long"
+    assert costs(page(world))["BAHE (up to 10 epochs)"]["SW / row"] == "2.00 × (1 epoch)"
     times = {"time.train_s": 300.0}
     world.add(0.4, k=1, recipe="control", record=times, **{"training.max_epochs": 10})
     rows = costs(page(world))
@@ -158,18 +158,61 @@ def test_the_figure_shows_gain_and_cost_of_each_device_apart(world) -> None:
     text, data = page(world), json.loads((world.reports / "bahe.json").read_text())["data"]
     assert "![AUC above the floor" in text
     titles = [panel["title"].split("\n") for panel in data["panels"]]
-    assert [title[1] for title in titles] == ["Test CPU, 2 cores", "Other GPU"]
-    lines = {line["name"]: line for line in data["panels"][0]["lines"]}
+    assert [title[1] for title in titles] == ["Other GPU", "Test CPU, 2 cores"]
+    assert [line["name"] for line in data["panels"][0]["lines"] if line["style"] == "line"] == ["BAHE"]
+    lines = {line["name"]: line for line in data["panels"][1]["lines"]}
     shown = {"BAHE", "DIN", "DTI over BAHE, k = 50", "DTI, recipe tuned, k = 50", "LLM-CTR", "SW"}
     assert set(lines) == shown
     assert [x for x, _ in lines["BAHE"]["points"]] == [30.0, 50.0], "training and table"
     assert [x for x, _ in lines["SW"]["points"]] == [100.0]
-    above = table("### x\n" + text.split("**Above the floor:**")[1].split("<details>")[0], "x")
+    above = table("### x\n" + text.split("**Above the floor:**")[2].split("<details>")[0], "x")
     (_, gain), (low, high) = lines["SW"]["points"][0], lines["SW"]["bounds"][0]
     assert above["SW"]["AUC − AUC of the floor"] == f"{gain:+.4f}"
     assert f"[{low:+.4f}, {high:+.4f}]" in text
     every = [line for panel in data["panels"] for line in panel["lines"] if line["name"] == "BAHE"]
     assert len(every) == 2 and every[0]["colour"] == every[1]["colour"]
+
+
+def test_records_of_another_device_change_no_verdict_of_this_one(world) -> None:
+    """A device is a section with pairs and an adjustment of its own; what it lacks is borrowed and named."""
+    add_family(world, seeds=3, bahe=0.9)
+    add_others(world)
+    alone = page(world)
+    for seed in range(3):
+        elsewhere = {"device.name": "Other GPU", "time.train_s": 1.0}
+        world.add(0.9, seed=seed, record=elsewhere, **config_of(full(), **TUNED))
+        world.add(0.4, seed=seed, record=elsewhere, k=1)
+    both = page(world)
+    section = "## ml-100k" + alone.split("## ml-100k")[1].split("\n## ")[0]
+    assert section in both and both.count("\n## ml-100k") == 2
+    other = next(part for part in both.split("\n## ") if "Other GPU\n" in part)
+    shown = list(scores("\n## " + other))
+    assert shown == [
+        *("Like rates", "DIN, on Test CPU, 2 cores", "SW", "DTI, recipe tuned, k = 50, on Test CPU, 2 cores"),
+        "BAHE",
+    ]
+    assert "\nBAHE − LLM-CTR" not in other and "Not run here: LLM-CTR; DTI over BAHE, k = 50." in other
+
+
+def test_the_strongest_id_model_is_chosen_by_validation(world) -> None:
+    add_family(world)
+    add_others(world)
+    epochs = [{"epoch": 0, "auc": 0.9, "log_loss": 0.6}]
+    worse = [{"epoch": 0, "auc": 0.1, "log_loss": 0.6}]
+    world.add(0.2, method="sim", **NO_LLM, record={"validation": epochs})
+    world.add(0.9, method="sasrec", **NO_LLM, record={"validation": worse})
+    world.add(0.2, method="sim", **NO_LLM | {"n": 30}, record={"validation": epochs})
+    text = page(world)
+    assert list(scores(text))[:3] == ["Like rates", "DIN", "SIM"] and "SASRec" not in text
+    assert {"BAHE − SIM", "DTI, recipe tuned, k = 50 − SIM", "BAHE − DIN"} <= set(compared(world))
+    assert costs(text)["SIM"]["training"] == costs(text)["DIN"]["total"] == "—", "several shared a device"
+
+
+def test_too_many_pairs_for_the_draws_are_said(world, monkeypatch) -> None:
+    add_family(world, seeds=3)
+    assert "too few to tell" not in page(world)
+    monkeypatch.setattr("repro.reporting.bahe_quality.ALPHA", 0.001)
+    assert "2,000 draws are too few to tell 2 pairs apart." in page(world)
 
 
 def test_without_a_floor_nothing_is_drawn(world) -> None:
@@ -204,9 +247,9 @@ def test_what_reads_less_or_trains_longer_is_compared_with_its_usual_form(world)
         "BAHE − LLM-CTR",
         "DTI over BAHE, k = 50 − BAHE",
         "LLM-CTR (recent alone) − LLM-CTR",
-        "LLM-CTR (up to 10 epochs; recent alone) − LLM-CTR",
-        "BAHE (up to 10 epochs) − BAHE",
-        "BAHE (up to 10 epochs) − LLM-CTR",
+        "LLM-CTR (up to 10 epochs; recent alone) − LLM-CTR (1 epoch)",
+        "BAHE (up to 10 epochs) − BAHE (1 epoch)",
+        "BAHE (up to 10 epochs) − LLM-CTR (1 epoch)",
     ]
 
 
@@ -216,9 +259,9 @@ def test_what_trains_longer_is_compared_with_what_trains_as_long(world) -> None:
     add(world, dti_bahe(10, 50), signal=0.7, **LONGER)
     streaming = "DTI over BAHE, k = 50 (up to 10 epochs) − "
     assert [each for each in compared(world) if each.startswith(streaming)] == [
-        streaming + "DTI over BAHE, k = 50",
-        streaming + "BAHE",
-        streaming + "DTI, recipe tuned, k = 50",
+        streaming + "DTI over BAHE, k = 50 (1 epoch)",
+        streaming + "BAHE (1 epoch)",
+        streaming + "DTI, recipe tuned, k = 50 (1 epoch)",
     ]
     add(world, full(), signal=0.7, **LONGER)
     add(world, full(), signal=0.7, **{"training.max_epochs": 5})
@@ -229,16 +272,16 @@ def test_what_trains_longer_is_compared_with_what_trains_as_long(world) -> None:
     world.add(0.4, k=1, recipe="control", **{"training.max_epochs": 3})
     found = compared(world)
     assert [each for each in found if each.startswith(streaming)] == [
-        streaming + "DTI over BAHE, k = 50",
+        streaming + "DTI over BAHE, k = 50 (1 epoch)",
         streaming + "BAHE (up to 10 epochs)",
         streaming + "DTI, recipe tuned, k = 50 (up to 10 epochs)",
     ]
     bahe = "BAHE (up to 10 epochs) − "
     assert [each for each in found if each.startswith(bahe)] == [
-        *(bahe + "BAHE", bahe + "LLM-CTR", bahe + "SW (up to 10 epochs)"),
+        *(bahe + "BAHE (1 epoch)", bahe + "LLM-CTR (1 epoch)", bahe + "SW (up to 10 epochs)"),
         *(bahe + "DTI, recipe tuned, k = 50 (up to 10 epochs)", bahe + "DIN"),
     ]
-    assert "BAHE (up to 5 epochs) − SW" in found and "up to 3" not in page(world)
+    assert "BAHE (up to 5 epochs) − SW (1 epoch)" in found and "up to 3" not in page(world)
 
 
 def test_control_runs_alone_bring_no_row(world) -> None:
