@@ -94,7 +94,7 @@ def _claim(inputs: Inputs, sweeps: list[Sweep]) -> str:
                 if sweep.no_verdict is not None:
                     reached = [f"{sweep.no_verdict}, no verdict"] * 2
                 shown = [ratio_text(sweep, key, tokens) for key in ("step_ms", "peak_gib")]
-                shown.insert(1, ratio(_anew_ratio(sweep, tokens)))
+                shown.insert(1, ratio(sweep.anew_ratio(tokens)))
                 lines.append((sweep.title, count(tokens), *shown, *reached))
     lengths = listed([count(tokens) for tokens in claims.text_tokens])
     said = (
@@ -193,7 +193,7 @@ def _build(inputs: Inputs, sweep: Sweep) -> str:
                 f"{1e3 * each:.3g} ms",
                 shorter,
                 paid,
-                ratio(_anew_ratio(sweep, tokens)),
+                ratio(sweep.anew_ratio(tokens)),
             )
         )
     if not lines:
@@ -211,16 +211,6 @@ def _build(inputs: Inputs, sweep: Sweep) -> str:
     return f"{text}\n\n{table(headers, lines)}"
 
 
-def _anew_ratio(sweep: Sweep, tokens: int) -> float | None:
-    """LLM-CTR's time over that of BAHE's steps and of encoding every behaviour that they read."""
-    theirs, ours = sweep.cell(LLM_CTR, tokens).mean("step_ms"), sweep.cell(BAHE, tokens)
-    own, build = ours.mean("step_ms"), ours.mean("table_build_s")
-    number = next(iter(ours.values("table_behaviours")), None)
-    if theirs is None or own is None or build is None or not number:
-        return None
-    return theirs / (own + 1e3 * build / number * ours.rows[0]["behaviours"] * ours.rows[0]["batch"])
-
-
 def _epochs(inputs: Inputs) -> str:
     """How many samples the data sets have, to set the number beside."""
     rows = [row for origin in ORIGINS for row in inputs.statistics[origin]]
@@ -234,18 +224,21 @@ def _sizes(sweep: Sweep) -> str:
     sizes = sweep.behaviour_sizes
     headers = ["text tokens"]
     headers += [f"time ratio, {size} tokens per behaviour" for size in sizes]
+    headers += [f"time ratio, all new, {size}" for size in sizes]
     headers += [f"memory ratio, {size}" for size in sizes]
     lines = []
     for tokens in sweep.lengths:
         measured = [bool(sweep.cell(BAHE, tokens, size).rows) for size in sizes]
         if sum(measured) > 1:
-            cells = [
-                ratio_text(sweep, key, tokens, size) for key in ("step_ms", "peak_gib") for size in sizes
-            ]
-            lines.append((count(tokens), *cells))
+            time, memory = (
+                [ratio_text(sweep, key, tokens, size) for size in sizes] for key in ("step_ms", "peak_gib")
+            )
+            anew = [ratio(sweep.anew_ratio(tokens, size)) for size in sizes]
+            lines.append((count(tokens), *time, *anew, *memory))
     text = (
         "BAHE reads one vector for each behaviour: at the same text length, shorter behaviours are more "
-        "vectors, and it saves less."
+        "vectors, and it saves less. *All new*: with every behaviour of every sample encoded when it is "
+        "needed."
     )
     return f"{text}\n\n{table(headers, lines)}"
 

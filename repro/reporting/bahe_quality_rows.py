@@ -30,7 +30,9 @@ METHOD_PAIRS: Pairs = (
     ((BAHE, None), (STRONGEST, None)),
     ((DTI_BAHE, DTI_K), (BAHE, None)),
     ((DTI_BAHE, DTI_K), (DTI, DTI_K)),
+    ((LLM_CTR, None), (DTI, DTI_K)),
     ((LLM_CTR, None), (DIN, None)),
+    ((SW, 1), (DTI, DTI_K)),
     ((DTI, DTI_K), (DIN, None)),
     ((DTI, DTI_K), (STRONGEST, None)),
 )
@@ -150,7 +152,7 @@ def pairs(rows: Sequence[Row]) -> list[Pair]:
     variants = [row for row in having if not is_usual(row) and row.slot[0] in FAMILY_TITLES]
     found += [(first, second) for first in variants for second in usual if first.slot == second.slot]
     for one, other in METHOD_PAIRS:
-        for first in (row for row in variants if row.slot == one and trains_longer(row)):
+        for first in (row for row in having if row.slot == one and _is_longer(row)):
             found += [(first, second) for second in as_long(first, other, having)]
     differences = [difference(first.cell.ok, second.cell.ok) for first, second in found]
     adjusted = holm([each.p_value for each in differences])
@@ -160,9 +162,13 @@ def pairs(rows: Sequence[Row]) -> list[Pair]:
 def as_long(row: Row, slot: Slot, rows: Sequence[Row]) -> list[Row]:
     """Rows of this method and k that train as many epochs at most as the row; without any, the usual ones."""
     others = [other for other in rows if other.slot == slot]
-    longer = [other for other in others if trains_longer(other) and not reads_fewer(other)]
+    longer = [other for other in others if _is_longer(other)]
     alike = [other for other in longer if other.cell.most_epochs == row.cell.most_epochs]
     return alike or [other for other in others if is_usual(other)]
+
+
+def _is_longer(row: Row) -> bool:
+    return trains_longer(row) and not reads_fewer(row)
 
 
 def is_usual(row: Row) -> bool:

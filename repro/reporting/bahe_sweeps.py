@@ -91,6 +91,16 @@ class Sweep:
         found = [(length, self.ratio(key, length, behaviour_tokens)) for length in self.lengths]
         return [[length, value] for length, value in found if value is not None]
 
+    def anew_ratio(self, text_tokens: int, behaviour_tokens: int | None = None) -> float | None:
+        """LLM-CTR's time over that of BAHE's steps and of encoding every behaviour that they read."""
+        theirs = self.cell(LLM_CTR, text_tokens).mean("step_ms")
+        ours = self.cell(BAHE, text_tokens, behaviour_tokens)
+        own, build = ours.mean("step_ms"), ours.mean("table_build_s")
+        number = next(iter(ours.values("table_behaviours")), None)
+        if theirs is None or own is None or build is None or not number:
+            return None
+        return theirs / (own + 1e3 * build / number * ours.rows[0]["behaviours"] * ours.rows[0]["batch"])
+
     def points(self, method: str, key: str) -> list[list[float]]:
         """[text tokens, mean] wherever it was measured."""
         found = [(length, self.cell(method, length).mean(key)) for length in self.lengths]

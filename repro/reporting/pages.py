@@ -21,6 +21,7 @@ from repro.reporting import (
     timing,
 )
 from repro.reporting.formatting import table
+from repro.reporting.headline_scores import headline_scores
 from repro.reporting.headlines import headlines
 from repro.reporting.inputs import Inputs
 
@@ -73,7 +74,8 @@ def render_index(inputs: Inputs) -> dict[str, bytes]:
         (f"[{name}]({name}.md)", each.title, f"`nox -s {name}`", each.state(inputs))
         for name, each in PAGES.items()
     ]
-    found = "\n".join(f"- {sentence}" for sentence in headlines(inputs))
+    blocks = ["\n".join(f"- {sentence}" for sentence in headlines(inputs)), headline_scores(inputs)]
+    found = "\n\n".join(block for block in blocks if block)
     results = f"## Main results\n\nOf committed records; what they rest on is on the pages.\n\n{found}\n\n"
     text = (
         "# Reports\n\nReproduce: `nox -s report`\n\nRendered from the records in `results/` (and your own in "

@@ -135,7 +135,7 @@ def test_sizes_of_a_behaviour_stand_side_by_side(tmp_path) -> None:
     text, _ = page(tmp_path, rows)
     assert cells(text, MAIN, "1,024")["time ratio"] == "4.00 ×", "of the usual size"
     sizes = cells(text, ("text tokens", "time ratio, 8 tokens per behaviour"), "1,024")
-    assert list(sizes.values())[1:] == ["2.00 ×", "4.00 ×", "2.00 ×", "4.00 ×"]
+    assert list(sizes.values())[1:] == ["2.00 ×", "4.00 ×", "0.01 ×", "0.02 ×", "2.00 ×", "4.00 ×"]
     with pytest.raises(ValueError, match="not enough"):
         cells(text, ("text tokens", "time ratio, 8 tokens per behaviour"), "512")
 
