@@ -45,11 +45,10 @@ def table2(
     """Statistics of a data set beside DTI's Table 2."""
     from repro.experiments.table2 import write_statistics
 
-    if publish:
-        output.require_clean_tree()
-    root = paths.results_dir() if publish else paths.runs_dir()
+    root = output.root_of(publish)
     typer.echo(f"wrote {write_statistics(dataset or 'ml-100k', protocol, data_dir, root)}")
     output.render("table2", own=not publish)
+    output.say_rendered(["table2"])
 
 
 @app.command()
@@ -63,11 +62,13 @@ def report(
 
     if not check:
         output.render()
+        output.say_rendered()
         return
     differences = check_pages(paths.results_dir(), None, paths.reports_dir())
     for difference in differences:
-        error_console.print(difference)
+        error_console.print(difference, markup=False, soft_wrap=True)
     if differences:
+        error_console.print("to mend: nox -s report, then commit reports/", soft_wrap=True)
         raise typer.Exit(1)
     typer.echo("reports: every page is what the records give")
 
@@ -211,8 +212,7 @@ def timing(
 
     chosen = tier_named(tier)
     dataset = dataset or chosen.datasets[0]
-    if publish:
-        output.require_clean_tree()
+    root = output.root_of(publish)
     if variants and fp8 is not None:
         raise ConfigError(
             "timing", f"--variants and --fp8 {fp8}", "one of the two", "measure them one by one"
@@ -222,7 +222,7 @@ def timing(
     from repro.pipeline import Workshop
     from repro.records.environment import commit
 
-    workshop, root = Workshop(data_dir), paths.results_dir() if publish else paths.runs_dir()
+    workshop = Workshop(data_dir)
     asked, made_from = (workshop, chosen, dataset, default_protocol(dataset), typer.echo), commit()
     measured = measure_variants(*asked) if variants else measure(*asked, fp8=fp8)
     first = next(measured)  # what cannot be measured is refused before a file is begun
@@ -231,6 +231,7 @@ def timing(
         file.put(rows)
     typer.echo(f"wrote {file.finish()}")
     output.render("timing", own=not publish)
+    output.say_rendered(["timing"])
 
 
 @app.command("bench-attention")
@@ -266,5 +267,8 @@ def main() -> None:
     except ReproError as error:
         error_console.print(f"error: {error}", style="bold", soft_wrap=True, markup=False)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        if isinstance(stopped, SystemExit) and stopped.code != 130:  # Typer's own for Ctrl-C
+            raise
+        error_console.print("interrupted: the same command goes on from what is finished", soft_wrap=True)
         raise SystemExit(130) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ class Workshop:
         data_dir: folder of the data set's source files, where it needs one.
         store: where records go.
         device: None picks CUDA where there is one.
+
+    Attributes:
+        num_trained: runs that were made here, as against those found finished.
     """
 
     data_dir: Path | None = None
@@ -78,6 +82,7 @@ class Workshop:
             f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
         )
     )
+    num_trained: int = 0
     _data: dict[tuple[Any, ...], LoadedData] = field(default_factory=dict)
     _items: dict[tuple[str, str], TokenisedItems] = field(default_factory=dict)
     _backbones: dict[Any, Backbone] = field(default_factory=dict)
@@ -100,7 +105,10 @@ class Workshop:
         found = self.store.find(config.tier.name, config.dataset, name)
         if found is not None and found.status in FINISHED:
             checkpoints.delete()  # left behind by a kill right after the record was written
+            if is_first_process():
+                print(f"{name}: finished already", file=sys.stderr)
             return found
+        self.num_trained += 1
         self._save_targets(config, loaded)  # before training: other targets under this name are an error
         task = self.task(config, loaded)
         seed_everything(config.seed)

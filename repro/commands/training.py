@@ -6,9 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from repro import paths
 from repro.commands import output
 from repro.commands.options import (
     DataDirOption,
@@ -143,12 +140,13 @@ def train(
     workshop = Workshop(data_dir)
     runs = []
     for config in configs:
+        trained = workshop.num_trained
         runs.append(workshop.run(config))
-        if is_first_process():
+        if is_first_process() and (workshop.num_trained > trained or config is configs[-1]):
             output.render(*pages)
     if not is_first_process():
         return
     if publish:
         output.publish_runs(runs)
         output.render(*pages, own=False)
-    typer.echo(f"rendered: {', '.join(str(paths.reports_dir() / f'{page}.md') for page in pages)}")
+    output.say_rendered(pages)

@@ -8,13 +8,11 @@ from typing import Annotated
 import typer
 
 from repro import paths
-from repro.commands.options import TierOption
+from repro.commands import output
+from repro.commands.options import PublishOption, TierOption
 from repro.costs.devices import DEVICES
 
 cost_commands = typer.Typer()
-PublishOption = Annotated[
-    bool, typer.Option("--publish", help="Write to results/ (refused on a dirty tree).")
-]
 
 
 @cost_commands.command("flops-vs-k")
@@ -28,7 +26,7 @@ def flops_vs_k(
     from repro.costs.sweeps import k_sweep
     from repro.data import default_protocol
 
-    root, protocol = _root(publish), protocol or default_protocol(dataset)
+    root, protocol = output.root_of(publish), protocol or default_protocol(dataset)
     rows = k_sweep(dataset, protocol, data_dir)
     _write(root, f"k-{dataset}-{protocol}", rows, ("flops_vs_k", "projection"))
 
@@ -38,7 +36,7 @@ def flops_vs_length(publish: PublishOption = False) -> None:
     """Count FLOPs per sample of LLM-CTR and BAHE against text length, three ways."""
     from repro.costs.sweeps import length_sweep
 
-    root = _root(publish)
+    root = output.root_of(publish)
     _write(root, "length", length_sweep(), ("flops_vs_length", "projection"))
 
 
@@ -62,18 +60,20 @@ def bahe_efficiency(
     from repro.experiments.bahe_efficiency import plan_named
 
     name, plan = plan_named(tier, shapes, lengths, behaviour_tokens, graphs)
-    root = _root(publish)
+    root = output.root_of(publish)
     from repro.costs.bahe_benchmark import run_benchmark
 
     for path in run_benchmark(plan, name, root, typer.echo):
         typer.echo(f"wrote {path}")
-    _render("bahe_efficiency", own=not publish)
+    output.render("bahe_efficiency", own=not publish)
+    output.say_rendered(["bahe_efficiency"])
 
 
 @cost_commands.command()
 def projection() -> None:
     """Project DTI's Table 3 and BAHE's deployment from the counted FLOPs, and render the page."""
-    _render("projection")
+    output.render("projection")
+    output.say_rendered(["projection"])
 
 
 @cost_commands.command()
@@ -103,25 +103,10 @@ def cost(
     typer.echo(cost_table(work, device, gpus, project_cost(work, device, mfu, price, timing)))
 
 
-def _root(publish: bool) -> Path:
-    if not publish:
-        return paths.runs_dir()
-    from repro.records.publish import require_clean_tree
-
-    require_clean_tree()
-    return paths.results_dir()
-
-
 def _write(root: Path, name: str, rows: list, pages: tuple[str, ...]) -> None:  # type: ignore[type-arg]
     from repro.records.environment import environment
     from repro.records.measurements import write_measurement
 
     typer.echo(f"wrote {write_measurement(root, 'flops', name, environment(), rows)}")
-    _render(*pages, own=root != paths.results_dir())
-
-
-def _render(*pages: str, own: bool = True) -> None:
-    from repro.reporting import render_all
-
-    render_all(paths.results_dir(), paths.runs_dir() if own else None, paths.reports_dir(), list(pages))
-    typer.echo(f"rendered: {', '.join(str(paths.reports_dir() / f'{page}.md') for page in pages)}")
+    output.render(*pages, own=root != paths.results_dir())
+    output.say_rendered(pages)

@@ -156,15 +156,16 @@ def cost_table(work: Workload, device: str, gpus: int, bills: Mapping[str, Bill]
         for method, bill in bills.items()
     ]  # fmt: skip
     headers = (
-        "method", "forward FLOPs/target", "training FLOPs/target", "FLOPs in all", "less than SW by",
-        "GPU-hours", f"hours on {gpus}", "US $", "memory, GiB", "MFU",
+        "method", "forward FLOPs/target", "training FLOPs/target", "FLOPs in all", "SW's / row's",
+        "GPU-hours", f"hours on {gpus} GPU{'s' * (gpus > 1)}", "US $", "memory, GiB", "MFU",
     )  # fmt: skip
     head = (
-        f"Projected, not measured: {count(work.targets)} targets, {work.epochs:g} epochs, {work.backbone}, "
+        f"Projected, not measured: {count(work.targets)} targets, {work.epochs:g} epoch"
+        f"{'s' * (work.epochs != 1)}, {work.backbone}, "
         f"{work.training.tuning}, n = {work.n}, {work.tokens:g} tokens per interaction, {chosen.title} "
         f"({chosen.bf16_flops / 1e12:g} TFLOP/s bf16).\nEquation 3 of DTI: {equation_3(work.n, work.k):.2f}; "
         f"token limit: {token_limit(work.n, work.k):.2f}.\n"
         f"Memory: {MICRO_BATCH_TOKENS:,} tokens at a time, {counted_dtype(work.training)} activations, no "
-        "checkpointing.\n\n"
+        f"checkpointing.\nPrice: {sw.price / sw.gpu_hours:.2f} US $ per GPU-hour (--price sets another).\n\n"
     )
     return head + table(headers, lines)

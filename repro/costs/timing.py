@@ -117,8 +117,9 @@ def measure(
         found = measure_method(tier, method_of(plan.n, k), loaded, plan)
         for row in found:
             row["repeat"] += plan.repeats * (place == len(plan.ks))
-        speeds = ", ".join(_shown(row["tokens_per_s"]) for row in found)
-        say(f"k = {k}: {speeds} tokens/s, {_shown(found[-1]['targets_per_s'])} targets/s")
+        speeds = " / ".join(_shown(row["tokens_per_s"]) for row in found)
+        once_more = " (again, on the warm device)" if place == len(plan.ks) else ""
+        say(f"k = {k}{once_more}: {speeds} tokens/s, {_shown(found[-1]['targets_per_s'])} targets/s")
         yield [{"device": workshop.device_name, **row, **of_base} for row in found]
 
 

@@ -12,9 +12,7 @@ from repro.data.interactions import Source
 from repro.data.movielens import Movie, build_source, item_text, read_ratings
 from repro.errors import ConfigError, DataError
 
-FIX = (
-    "unpack https://files.grouplens.org/datasets/movielens/ml-1m.zip again and pass its folder as --data-dir"
-)
+FIX = "unpack https://files.grouplens.org/datasets/movielens/ml-1m.zip and pass its folder as --data-dir"
 FILE_NAMES = ("ratings.dat", "movies.dat", "users.dat")
 NUM_RATINGS, NUM_USERS = 1_000_209, 6_040
 # A copy that exists in this form: every order is exact, but 295,838 timestamps are interpolated.

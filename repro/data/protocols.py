@@ -153,5 +153,5 @@ def _refuse_empty(
     if label.min() == label.max():
         found = f"every label is {label[0]}"
         raise DataError(
-            f"data set {name}", found, "labels 0 and 1", "choose another like_above, or mend the labels"
+            f"data set {name}", found, "labels 0 and 1", "mend the labels, or the rating that counts as liked"
         )

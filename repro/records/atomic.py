@@ -77,7 +77,8 @@ def _storage_errors(path: Path) -> Iterator[None]:
             path,
             error.strerror or str(error),
             "a folder that can be written, with enough free space",
-            "free space or fix permissions, then run the same command again: nothing half-written is left",
+            "free space, fix permissions or point REPRO_RUNS_DIR and REPRO_REPORTS_DIR elsewhere, then run "
+            "the same command again: nothing half-written is left",
         ) from error
 
 
