@@ -77,7 +77,7 @@ def _draw_auc(axes: Axes, panel: Mapping[str, Any]) -> None:
         axes.axhline(panel["floor"], color=COLOURS[FLOOR], linewidth=1.2, linestyle=":", label="Like rates")
     sw = panel["sw"]
     if sw:
-        axes.axhline(sw["auc"], color=COLOURS[SW], linewidth=1.2, label="SW")
+        axes.axhline(sw["auc"], color=COLOURS[SW], linewidth=1.2, label=sw["name"])
         axes.axhspan(sw["low"], sw["high"], color=COLOURS[SW], alpha=0.10, linewidth=0)
     for series, marker in _marked(panel["series"]):
         points = series["points"]
@@ -88,7 +88,8 @@ def _draw_auc(axes: Axes, panel: Mapping[str, Any]) -> None:
 
 def _draw_relative(axes: Axes, panel: Mapping[str, Any], curves: Mapping[str, Any]) -> None:
     """AUC relative to SW, with the paper's dashed: different models and data meet on this axis only."""
-    axes.axhline(0.0, color=COLOURS[SW], linewidth=1.2, label="SW")
+    name = panel["sw"]["name"] if panel.get("sw") else METHOD_TITLES[SW]
+    axes.axhline(0.0, color=COLOURS[SW], linewidth=1.2, label=name)
     for series, marker in _marked(panel["series"]):
         points = [point for point in series["points"] if "relative" in point]
         names = ("relative", "relative_low", "relative_high")
