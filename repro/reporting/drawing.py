@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from repro.reporting.references import PAPER_DATASETS, STAND_IN
 from repro.reporting.sections import KS, METHOD_TITLES, SW
 
 COLOURS = {FLOOR: "#4d9221", "sw": "#444444", "dti-minus": "#d95f02", "dti": "#1b6ca8"}
+TITLE_WIDTH = 70  # characters that fit above a panel
 MARKERS = ("o", "s", "^", "D", "v", "P")  # one per setting of a method
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "figure2",  # else element ids are random
@@ -82,7 +84,7 @@ def _draw_auc(axes: Axes, panel: Mapping[str, Any]) -> None:
     for series, marker in _marked(panel["series"]):
         points = series["points"]
         _curve(axes, points, ("auc", "low", "high"), series["method"], marker, series["name"])
-    axes.set_title(panel["title"], fontsize=9, loc="left")
+    axes.set_title(textwrap.fill(panel["title"], TITLE_WIDTH), fontsize=9, loc="left")
     _finish(axes, panel, "AUC")
 
 
