@@ -77,21 +77,28 @@ def measured_mfu(
 
 
 def carried_mfu(measured: Sequence[tuple[str, float]], device: Device) -> Mfu:
-    """Median MFU of what was measured on a device, else on others; `DEFAULT_MFU` where nothing was.
+    """Median MFU of what was measured on a device, else on one other; `DEFAULT_MFU` where nothing was.
 
     For steps too small to keep a device busy: what another device reached is the better guess then than an
-    MFU that large steps reach.
+    MFU that large steps reach. Devices are never pooled: of several others it is the one whose peak is
+    nearest to the device's, and of equal ones the first by name, so that both sides of a comparison have the
+    same.
 
     Args:
         measured: (device's name, MFU) of the very step. device: that the hours are for.
     """
-    own = [each for each in measured if device_of(each[0]) is device]
-    chosen = own or list(measured)
-    if not chosen:
+    if not measured:
         return Mfu(DEFAULT_MFU, "assumed, none measured")
-    names = ", ".join(sorted({name for name, _ in chosen}))
-    carried = "" if own else f", assumed for the {device.title}"
-    return Mfu(statistics.median(value for _, value in chosen), f"measured on {names}{carried}")
+    chosen = min({name for name, _ in measured}, key=lambda name: (*_unlike(name, device), name))
+    carried = "" if device_of(chosen) is device else f", assumed for the {device.title}"
+    value = statistics.median(value for name, value in measured if name == chosen)
+    return Mfu(value, f"measured on {chosen}{carried}")
+
+
+def _unlike(name: str, device: Device) -> tuple[bool, float]:
+    """How far a measured device is from the one that is asked for: another one, then by its peak."""
+    other = device_of(name)
+    return other is not device, math.inf if other is None else abs(other.bf16_flops - device.bf16_flops)
 
 
 def need(good: bool, what: str, found: object, expected: str) -> None:

@@ -11,15 +11,17 @@ from repro.reporting.baseline_speed import speed_section
 from repro.reporting.baseline_trials import trials_section
 from repro.reporting.cells import Cell, build_cells, plain
 from repro.reporting.claims import MIN_SEEDS
-from repro.reporting.floor import LEGEND, floor_section
+from repro.reporting.floor import LEGEND
 from repro.reporting.formatting import ABSENT, bounds, count, page, score, signed, table
 from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title
+from repro.reporting.per_device import floor_sections
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PublishedScore
 from repro.reporting.scores import auc_interval
 
+SHARED = "several shared a device: their times are no measure of speed"
 MARGIN = 0.003  # of a reproduction, in AUC; stated before the runs
 
 
@@ -140,8 +142,8 @@ def _blocks(
     headers += ["best epochs", "device"]
     return [
         table(headers, rows),
-        floor_section([(label, cell) for label, cell in labelled if cell.config["training"]], cells),
-        "<details><summary>Runs (several shared a device: their times are no measure of speed)</summary>",
+        floor_sections([(label, cell) for label, cell in labelled if cell.config["training"]], cells),
+        f"<details><summary>Runs ({SHARED})</summary>",
         runs_table(labelled),
         "</details>",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from repro.reporting.references import PAPER_DATASETS, STAND_IN
 from repro.reporting.sections import KS, METHOD_TITLES, SW
 
 COLOURS = {FLOOR: "#4d9221", "sw": "#444444", "dti-minus": "#d95f02", "dti": "#1b6ca8"}
+TITLE_WIDTH = 70  # characters that fit above a panel
 MARKERS = ("o", "s", "^", "D", "v", "P")  # one per setting of a method
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "figure2",  # else element ids are random
@@ -77,18 +79,19 @@ def _draw_auc(axes: Axes, panel: Mapping[str, Any]) -> None:
         axes.axhline(panel["floor"], color=COLOURS[FLOOR], linewidth=1.2, linestyle=":", label="Like rates")
     sw = panel["sw"]
     if sw:
-        axes.axhline(sw["auc"], color=COLOURS[SW], linewidth=1.2, label="SW")
+        axes.axhline(sw["auc"], color=COLOURS[SW], linewidth=1.2, label=sw["name"])
         axes.axhspan(sw["low"], sw["high"], color=COLOURS[SW], alpha=0.10, linewidth=0)
     for series, marker in _marked(panel["series"]):
         points = series["points"]
         _curve(axes, points, ("auc", "low", "high"), series["method"], marker, series["name"])
-    axes.set_title(panel["title"], fontsize=9, loc="left")
+    axes.set_title(textwrap.fill(panel["title"], TITLE_WIDTH), fontsize=9, loc="left")
     _finish(axes, panel, "AUC")
 
 
 def _draw_relative(axes: Axes, panel: Mapping[str, Any], curves: Mapping[str, Any]) -> None:
     """AUC relative to SW, with the paper's dashed: different models and data meet on this axis only."""
-    axes.axhline(0.0, color=COLOURS[SW], linewidth=1.2, label="SW")
+    name = panel["sw"]["name"] if panel.get("sw") else METHOD_TITLES[SW]
+    axes.axhline(0.0, color=COLOURS[SW], linewidth=1.2, label=name)
     for series, marker in _marked(panel["series"]):
         points = [point for point in series["points"] if "relative" in point]
         names = ("relative", "relative_low", "relative_high")

@@ -27,7 +27,7 @@ from repro.reporting.lines import Line, section_lines
 from repro.reporting.methods import FLOOR
 from repro.reporting.provenance import provenance
 from repro.reporting.references import PAPER_DATASETS, PaperScore, paper_dataset
-from repro.reporting.sections import DTI, DTI_MINUS, METHOD_TITLES, SW, Section, build_sections
+from repro.reporting.sections import DTI, DTI_MINUS, METHOD_TITLES, SW, Row, Section, build_sections
 
 DIGITS = 6  # of plotted numbers: finer than any pixel, coarser than the rounding noise of another machine
 
@@ -50,56 +50,70 @@ def state(inputs: Inputs) -> str:
     parts = []
     for section in build_sections(inputs):
         for origin in section.origins:
-            done = [row.slot[0] for row in section.rows(origin) if row.cell is not None and row.cell.ok]
-            if any(method in METHOD_TITLES for method in done):
-                number = sum(method in (DTI_MINUS, DTI) for method in done) + (SW in done)
-                parts.append(f"{_title(section, origin)}: {plural(number, 'point')}")
+            done = [row for row in section.rows(origin) if row.cell is not None and row.cell.ok]
+            for device in _devices(done):
+                slots = [row.slot[0] for row in done if row.cell is not None and row.cell.device == device]
+                number = sum(method in (DTI_MINUS, DTI) for method in slots) + (SW in slots)
+                parts.append(f"{_title(section, origin, device)}: {plural(number, 'point')}")
     return "; ".join(parts) or "not run"
 
 
 def figure_data(inputs: Inputs) -> dict[str, Any]:
-    """What is plotted: one panel per section and origin that has results, and the paper's curves.
+    """What is plotted: one panel per section, origin and device that has results, and the paper's curves.
 
-    A panel holds `floor` (AUC of the like rates) or null, `sw` (auc, low, high) or null, `series` of points
-    (k, auc, low, high and, where there is an SW to compare with, relative, relative_low, relative_high in
-    percent), and `paper`: the name of the data set whose published curve is drawn beside it.
+    A panel holds `floor` (AUC of the like rates) or null, `sw` (name, auc, low, high) or null, `series` of
+    points (k, auc, low, high and, where there is an SW to compare with, relative, relative_low, relative_high
+    in percent), and `paper`: the name of the data set whose published curve is drawn beside it.
     """
     panels = []
     for section in build_sections(inputs):
+        paper, _ = paper_dataset(section.key.dataset)
         for origin in section.origins:
             done = [line for line in section_lines(section, origin) if line.auc is not None]
             floor = next((line.auc.mean for line in done if line.row.slot[0] == FLOOR and line.auc), None)
-            lines = [line for line in done if line.own]
-            if not lines:
-                continue
-            paper, _ = paper_dataset(section.key.dataset)
-            curves = {"floor": floor, "sw": _sw(lines), "series": _series(lines)}
-            panels.append({"title": _title(section, origin), "paper": paper, **curves})
+            for device in _devices([line.row for line in done]):
+                lines = [line for line in done if line.own and _device(line.row) == device]
+                curves = {"floor": floor, "sw": _sw(lines, device), "series": _series(lines)}
+                panels.append({"title": _title(section, origin, device), "paper": paper, **curves})
     return {"panels": panels, "paper": _paper_curves(inputs.paper_scores)}
 
 
-def _title(section: Section, origin: str) -> str:
-    return section.title + (f" ({origin})" if YOURS in section.origins else "")
+def _device(row: Row) -> str:
+    return row.cell.device if row.cell is not None else ""
 
 
-def _sw(lines: Sequence[Line]) -> dict[str, float] | None:
-    """The SW line: the one that most points are compared with, where SW has several settings."""
-    found = [line for line in lines if line.row.slot[0] == SW]
+def _devices(rows: Sequence[Row]) -> list[str]:
+    """Devices of SW, DTI- and DTI: a panel each, since points of two would lie upon each other."""
+    return sorted({_device(row) for row in rows if row.slot[0] in METHOD_TITLES})
+
+
+def _title(section: Section, origin: str, device: str) -> str:
+    """Of a panel; the device is named where the section has several."""
+    title = section.title
+    if len({cell.device for cell in section.all_cells if cell.ok}) > 1:
+        title += f", {device}"
+    return title + (f" ({origin})" if YOURS in section.origins else "")
+
+
+def _sw(lines: Sequence[Line], device: str) -> dict[str, Any] | None:
+    """The SW that most points are compared with, its device in its name where that is another one."""
+    used = [line.sw for line in lines if line.sw is not None]
+    found = used or [line for line in lines if line.row.slot[0] == SW]
     if not found:
         return None
-    used = [line.sw.row.label for line in lines if line.sw is not None]
-    line = max(found, key=lambda each: used.count(each.row.label))
+    labels = [line.row.label for line in found]
+    line = max(found, key=lambda each: labels.count(each.row.label))
     assert line.auc is not None
-    return {"auc": line.auc.mean, "low": line.auc.low, "high": line.auc.high}
+    name = METHOD_TITLES[SW] + ("" if _device(line.row) == device else f", on {_device(line.row)}")
+    return {"name": name, "auc": line.auc.mean, "low": line.auc.low, "high": line.auc.high}
 
 
 def _series(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """DTI- and DTI, one series per setting and device, so that a curve changes nothing but k."""
-    groups: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
+    """DTI- and DTI, one series per setting, so that a curve changes nothing but k."""
+    groups: dict[tuple[str, str], list[Line]] = defaultdict(list)
     for line in lines:
         if line.row.slot[0] in (DTI_MINUS, DTI) and line.row.cell is not None:
-            key = (line.row.slot[0], str(sorted(line.row.cell.settings.items())), line.row.cell.device)
-            groups[key].append(line)
+            groups[line.row.slot[0], str(sorted(line.row.cell.settings.items()))].append(line)
     series = []
     order = list(METHOD_TITLES)
     for key in sorted(groups, key=lambda key: (order.index(key[0]), *key)):
@@ -113,8 +127,6 @@ def _series(lines: Sequence[Line]) -> list[dict[str, Any]]:
 def _name(cell: Cell | None, variants: Sequence[Cell]) -> str:
     assert cell is not None
     told = [f"{name} = {setting_text(cell, name)}" for name in differing(variants)]
-    if len({each.device for each in variants if each.settings == cell.settings}) > 1:
-        told.append(f"on {cell.device}")
     return ", ".join([METHOD_TITLES[cell.method], *told])
 
 
@@ -153,7 +165,7 @@ def _page(inputs: Inputs, data: Mapping[str, Any]) -> bytes:
         f"Left: mean AUC over seeds; bands are {100 * LEVEL:.0f} % bootstrap intervals over users and seeds. "
         "Right: AUC relative to SW in percent, bands from the paired difference to SW; dashed: the paper's "
         "values (Llama-3.1-8B-Instruct), which are comparable on this axis only. Dotted: the like rates, the "
-        "floor that every method has to beat ([baselines](baselines.md)).",
+        "floor that every method has to beat ([baselines](baselines.md)). Devices have panels of their own.",
     ]
     if not data["panels"]:
         blocks.append(
@@ -172,7 +184,7 @@ def _points_table(panel: Mapping[str, Any], curves: Mapping[str, list[list[float
     lines = [("Like rates", "", "not run" if floor is None else score(floor), "", "", "", "")]
     if panel["sw"]:
         sw = panel["sw"]
-        lines.append(("SW", "1", score(sw["auc"]), bounds(sw["low"], sw["high"]), "", "", ""))
+        lines.append((sw["name"], "1", score(sw["auc"]), bounds(sw["low"], sw["high"]), "", "", ""))
     for series in panel["series"]:
         published = {k: value for k, value in curves.get(series["method"], [])}
         for point in series["points"]:

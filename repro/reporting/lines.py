@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -47,16 +48,26 @@ class Line:
 
 
 def section_lines(section: Section, origin: str) -> list[Line]:
-    """Every row of the section with its numbers; Holm adjusts over the table's own rows."""
-    lines = [_line(row) for row in section.rows(origin)]
+    """Every row of the section with its numbers."""
+    return compared_lines(section.rows(origin))
+
+
+def compared_lines(rows: Sequence[Row]) -> list[Line]:
+    """Every row with its numbers, beside SW where there is one; Holm adjusts over one device's own rows."""
+    lines = [_line(row) for row in rows]
     sws = [line for line in lines if line.row.slot[0] == SW and line.auc is not None]
     zero_shots = [line for line in lines if line.row.slot[0] == ZERO_SHOT and line.auc is not None]
     lines = [_compared(line, sws, zero_shots) for line in lines]
-    # Rows for reference stay out of it: what is said of DTI must not depend on which of them have records.
-    tested = [i for i, line in enumerate(lines) if line.own and line.to_sw is not None]
-    adjusted = holm([lines[i].to_sw.difference.p_value for i in tested])  # type: ignore[union-attr]
-    for i, value in zip(tested, adjusted, strict=True):
-        lines[i] = replace(lines[i], holm_p=value)
+    # Rows for reference stay out of it: what is said of DTI must not depend on which of them have records,
+    # nor on whether somebody ran the same rows on another device.
+    families: dict[str, list[int]] = defaultdict(list)
+    for place, line in enumerate(lines):
+        if line.own and line.to_sw is not None and line.row.cell is not None:
+            families[line.row.cell.device].append(place)
+    for places in families.values():
+        adjusted = holm([lines[i].to_sw.difference.p_value for i in places])  # type: ignore[union-attr]
+        for i, value in zip(places, adjusted, strict=True):
+            lines[i] = replace(lines[i], holm_p=value)
     return lines
 
 

@@ -94,7 +94,8 @@ def section(inputs: Inputs) -> list[str]:
         "known here; the shapes below are this project's. Projected samples/s at the MFU given, and the "
         "MFU that the stated rate would need. Training alone: the table's encoding stands apart below. MFU "
         "is the median of the [efficiency records](bahe_efficiency.md) of the same shape, method and "
-        "lengths; where nobody measured an A100, another device's is assumed to carry over."
+        "lengths on one device: an A100, or where nobody measured one, the device with the nearest peak (of "
+        "equal ones the first by name), whose MFU is assumed to carry over."
     )
     if not sides:
         return [rate, "Not run."]

@@ -162,11 +162,16 @@ def _backbone(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _borrowed_sw(key: SectionKey, cells: Iterable[Cell]) -> list[Cell]:
-    """SW of another recipe that shares all else: a recipe with no SW of its own is compared with that."""
+    """SW of another recipe that shares all else: a recipe with no SW of its own is compared with that.
+
+    Not of the `control` runs, which train until convergence: those of DTI are not in the table either.
+    """
     return [
         cell
         for cell in cells
-        if cell.method == SW and {**vars(_key(cell)), "recipe": None} == {**vars(key), "recipe": None}
+        if cell.method == SW
+        and cell.config["recipe"] in RECIPES
+        and {**vars(_key(cell)), "recipe": None} == {**vars(key), "recipe": None}
     ]
 
 

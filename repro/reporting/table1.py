@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from repro.evaluation.intervals import LEVEL, NUM_DRAWS
+from repro.evaluation.intervals import NUM_DRAWS
 from repro.evaluation.metrics import F1_THRESHOLD
-from repro.reporting.claims import NO_LOSS_DATASETS, claims, detectable, no_loss_text
-from repro.reporting.floor import LEGEND, floor_section
+from repro.reporting.baselines import SHARED
+from repro.reporting.claims import claims
+from repro.reporting.floor import LEGEND
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
     count,
     duration,
-    p_value,
+    listed,
     page,
     percent,
     plural,
     ratio,
     score,
-    signed,
     table,
 )
 from repro.reporting.inputs import COMMITTED, YOURS, Inputs
 from repro.reporting.lines import Line, auc_text, section_lines, seeds_text
+from repro.reporting.methods import MODEL_TITLES
+from repro.reporting.per_device import floor_sections
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PaperScore, paper_dataset
-from repro.reporting.sections import METHOD_TITLES, SW, Row, Section, Slot, build_sections
+from repro.reporting.sections import METHOD_TITLES, Row, Section, Slot, build_sections
+from repro.reporting.sw_differences import INTERVAL, differences_table
 from repro.reporting.trials import trials_section
 from repro.reporting.words import configuration, differences
 
 PaperColumn = Callable[[Slot, str], str]  # row and field of `PaperScore` -> text
-INTERVAL = f"{100 * LEVEL:.0f} % interval"
 
 
 def render(inputs: Inputs) -> dict[str, bytes]:
@@ -64,7 +66,8 @@ def state(inputs: Inputs) -> str:
 def _legend() -> str:
     explained = {
         "Cell": "the seeds of one configuration on one device, and nothing else; a section per data set, "
-        "protocol, tier and recipe that has records.",
+        "protocol, tier and recipe that has records. A recipe without an SW of its own has that of the other "
+        "recipe. Runs until convergence, SW's and DTI's alike, stand on [table3](table3.md), not here.",
         "AUC": "mean over seeds ± standard deviation between seeds; a single run says n = 1.",
         INTERVAL: f"bootstrap over users and seeds together, {count(NUM_DRAWS)} draws.",
         "Relative AUC": "100 × (AUC / AUC of SW − 1), as the paper has it.",
@@ -72,8 +75,9 @@ def _legend() -> str:
         "the user's number of targets.",
         "SW time / time": "training time of SW over that of the row, all epochs trained; only where device, "
         "precision, compile state and batch sizes are the same on both sides.",
-        "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over DTI- and DTI; "
-        "DeLong's test, which takes targets as independent, stands beside them for the first seed of both.",
+        "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over DTI- and DTI on one "
+        "device; DeLong's test, which takes targets as independent, stands beside them for the first seed of "
+        "both.",
         "Floor": LEGEND + " See [baselines](baselines.md).",
         "Columns with 8B": "the paper's, for Llama-3.1-8B-Instruct; it states neither seeds nor intervals.",
     }
@@ -95,7 +99,7 @@ def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], Paper
         lines = section_lines(section, origin)
         suffix = f", {origin}" if YOURS in section.origins else ""
         blocks += [f"### Scores{suffix}", _scores(lines, column, source)]
-        blocks += [f"### Differences to SW{suffix}", _differences(section, lines)]
+        blocks += [f"### Differences to SW{suffix}", differences_table(section.key.dataset, lines)]
         blocks += [f"### Above the floor{suffix}", _floor(section, origin, lines)]
         blocks.append(claims(section.key.dataset, lines))
         cells = [(line.row.label, line.row.cell) for line in lines if line.row.cell is not None]
@@ -150,7 +154,16 @@ def _scores(lines: Sequence[Line], paper: PaperColumn, source: str) -> str:
                 ratio(line.time_ratio),
             )
         )
-    return table(headers, rows)
+    return table(headers, rows) + _shared(lines)
+
+
+def _shared(lines: Sequence[Line]) -> str:
+    """Whose times are no measure of speed; empty where no such row shows one."""
+    timed = dict.fromkeys(line.row.slot[0] for line in lines if _time(line) != ABSENT)
+    names = listed([MODEL_TITLES[method] for method in timed if method in MODEL_TITLES])
+    if not names:
+        return ""
+    return f"\n\nOf the runs of {names}, {SHARED}; speed of DIN: [baselines](baselines.md)."
 
 
 def _time(line: Line) -> str:
@@ -166,43 +179,9 @@ def _time(line: Line) -> str:
     return f"{duration(train_s)} ({covered})"
 
 
-def _differences(section: Section, lines: Sequence[Line]) -> str:
-    with_no_loss = section.key.dataset in NO_LOSS_DATASETS
-    headers = ["row", "AUC − AUC of SW", INTERVAL, "SE", "p", "p (Holm)", "p (DeLong, one seed)"]
-    headers += ["smallest detectable"] + (["no loss"] if with_no_loss else [])
-    rows = []
-    for line in lines:
-        if line.to_sw is None:
-            continue
-        d = line.to_sw.difference
-        rows.append(
-            [
-                line.row.label,
-                signed(d.mean),
-                bounds(d.low, d.high, "+.4f"),
-                score(d.se),
-                p_value(d.p_value),
-                ABSENT if line.holm_p is None else p_value(line.holm_p),
-                p_value(line.to_sw.delong.p_value),
-                score(detectable(line)),
-            ]
-            + ([no_loss_text(line)] if with_no_loss else [])
-        )
-    if not rows:
-        return "Not run: SW and another row are needed."
-    return _sw_choice(lines) + table(headers, rows)
-
-
 def _floor(section: Section, origin: str, lines: Sequence[Line]) -> str:
     rows = [(line.row.label, line.row.cell) for line in lines if line.own and line.row.cell is not None]
-    return floor_section(rows, section.floor[origin])
-
-
-def _sw_choice(lines: Sequence[Line]) -> str:
-    sws = {line.row.label for line in lines if line.row.slot[0] == SW and line.auc is not None}
-    if len(sws) < 2:
-        return ""
-    return "SW has records in several settings: each row is compared with the one closest in settings.\n\n"
+    return floor_sections(rows, section.floor[origin])
 
 
 def _runs(section: Section, origin: str) -> list:

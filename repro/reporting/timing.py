@@ -12,6 +12,8 @@ from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.formatting import ABSENT, mean_of, page, plural, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.references import PAPER_DATASETS
+from repro.reporting.table3_blocks import blocks as table3_blocks
+from repro.reporting.timing_trained import EQUAL_TOKENS, trained_text
 from repro.reporting.timing_variants import LAUNCHED, source_line, variant_blocks, variant_sources
 
 NAME = "timing"
@@ -86,20 +88,21 @@ class Sweep:
 
 def render(inputs: Inputs) -> dict[str, bytes]:
     """The page, its figure and the plotted numbers."""
-    found = sweeps(inputs)
+    found, runs = sweeps(inputs), table3_blocks(inputs)
     blocks = [
         *figure_text(NAME, "Speed-up and memory against k"),
         "Training steps of the real loop on real prompts, with random weights in the model's shape. Every "
         "batch fills the same length with as many prompts as fit; what they leave empty is padding, and "
-        "shows in *tokens per step*, which are counted without it. The speed-up is in targets per second, "
-        "over the sliding window measured in the same file; the token limit is (n + 1) k / (n + k). DTI is "
-        f"in our recipe. {_AGAIN if any(map(_first_again, found)) else ''}"
+        f"shows in *tokens per step*, which are counted without it. {EQUAL_TOKENS}The speed-up is "
+        "in targets per second, over the sliding window measured in the same file; the token limit is "
+        f"(n + 1) k / (n + k). DTI is in our recipe. {_AGAIN if any(map(_first_again, found)) else ''}"
         "Later rows of a sweep compile quickly, as they share the first one's shapes. "
         "How the step came to be as fast as it is, and what did not help: "
         "[docs/performance.md](../docs/performance.md).",
     ]
     for sweep in found:
         blocks += [f"## {sweep.title}", sweep.precision + sweep.graphs, _table(sweep)]
+        blocks.append(trained_text(sweep.rows[0], runs))
     if not found:
         blocks.append("Not run.")
     blocks += variant_blocks(inputs)

@@ -10,6 +10,7 @@ from repro.reporting.formatting import ABSENT, mean_of, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 
+AS_TRAINED = "steps of a training run"  # how the title of such a row ends
 LAUNCHED = "launched kernel by kernel"
 Row = dict[str, Any]
 
@@ -27,6 +28,7 @@ def variant_blocks(inputs: Inputs) -> list[str]:
             "run's tokens/s compare with them. Compilation depends on the order of the rows: what an earlier "
             f"one compiled is there already.{_graphs(rows)}",
             _table(rows),
+            _as_trained(rows),
         ]
     return blocks
 
@@ -65,6 +67,23 @@ def _graphs(rows: list[Row]) -> str:
     if not launched:
         return " All steps were replayed as CUDA graphs."
     return f" Steps were replayed as CUDA graphs; those of *{'*, *'.join(launched)}* were {LAUNCHED}."
+
+
+def _as_trained(rows: list[Row]) -> str:
+    """What it means for a training run that its steps ran out of memory; empty where they did not.
+
+    Which micro-batches a file was measured with is not in its rows, so nothing is said of the present ones.
+    """
+    failed = {row["variant"] for row in rows if row["step_ms"] == "out_of_memory"}
+    steps = [title for title in failed if title.endswith(AS_TRAINED)]
+    if not steps:
+        return ""
+    return (
+        f"*{steps[0]}*, out of memory: a training run on this device, with the micro-batches that the tier "
+        "had when this was measured, would have run out as well. How fast such a run trains is not known "
+        "from this file; what became of the micro-batches since: "
+        "[docs/performance.md](../docs/performance.md#not-reached-and-where-the-time-goes-2026-11-22)."
+    )
 
 
 def _table(rows: list[Row]) -> str:

@@ -7,7 +7,8 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from command_cases import files_below, table_below
+from command_cases import files_below
+from report_cases import table_rows
 
 from baselines.rates import Rates
 from repro.experiments import table3
@@ -57,10 +58,11 @@ def epochs_by_the_rule(auc: list[float]) -> int:
 
 
 def page_rows(own_folders) -> dict[tuple[str, str], dict[str, str]]:
-    """Rows of the user's own table by method and k."""
+    """Rows of the times of the user's own table by method and k."""
     page = (own_folders / "reports" / "table3.md").read_text(encoding="utf-8")
     heading = f"synthetic, tier test, tiny Llama shape, random weights, full, {device_name()} (yours)"
-    return {(row["method"], row["k"]): row for row in table_below(page, heading)}
+    times = page.split(f"\n## {heading}\n")[1].split("### Time until convergence")[1].split("\n#")[0]
+    return {(row["method"], row["k"]): row for row in table_rows(times)}
 
 
 @pytest.mark.slow
@@ -84,6 +86,7 @@ def test_table3_trains_by_its_rule_renders_times_and_does_not_train_again(
     shown = page_rows(own_folders)
     assert set(shown) == asked | {("Like rates, the floor", "—")}
     (sw,) = runs["SW", "1"]
+    of_sw = [entry["auc"] for entry in sw["validation"]]
     for row, (record,) in runs.items():
         time, auc = record["time"], [entry["auc"] for entry in record["validation"]]
         assert (record["status"], record["config"]["recipe"]) == ("ok", "control")
@@ -96,6 +99,9 @@ def test_table3_trains_by_its_rule_renders_times_and_does_not_train_again(
         assert shown[row]["reduction"] == f"{reduction:.2f} ×"
         assert shown[row]["best of epochs"] == f"{time['best_epoch'] + 1} of {time['epochs']}"
         assert shown[row]["AUC"] == f"{record['metrics']['auc']:.4f}"
+        reached = [entry["train_s"] for entry in record["validation"] if entry["auc"] >= max(of_sw) - 1e-9]
+        when = f"{reached[0]:.1f} s (1 of 1)" if reached else "never (0 of 1)"
+        assert shown[row]["until SW's validation AUC"] == when
 
     times = {path: path.stat().st_mtime_ns for path in (own_folders / "runs").rglob("*.*")}
     page = (own_folders / "reports" / "table3.md").read_text(encoding="utf-8")

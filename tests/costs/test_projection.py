@@ -68,6 +68,20 @@ def test_an_mfu_is_carried_over_where_the_device_has_none():
     assert carried_mfu([], DEVICES["a100"]).value == DEFAULT_MFU
 
 
+def test_a_carried_mfu_is_of_one_device_whatever_others_measured():
+    h100, h200, pcie = "NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA H100 PCIe"
+    measured = [(h100, 0.1), (h100, 0.3)]
+    before = carried_mfu(measured, DEVICES["a100"])
+    for order in (1, -1):
+        both = [*measured, (h200, 0.6), (h200, 0.7), (h200, 0.8)][::order]
+        assert carried_mfu(both, DEVICES["a100"]) == before, "of equal peaks, the first by name"
+    a100_40 = "NVIDIA A100-SXM4-40GB"
+    nearer = carried_mfu([*measured, (pcie, 0.4), (a100_40, 0.9)], DEVICES["a100"])
+    assert nearer.source == f"measured on {a100_40}, assumed for the A100 80 GB"
+    assert carried_mfu([*measured, (pcie, 0.4)], DEVICES["a100"]).value == 0.4, "the nearest peak"
+    assert carried_mfu([(h200, 0.6), (pcie, 0.4)], DEVICES["h100"]).value == 0.6
+
+
 def test_a_bill_takes_the_mfu_of_its_device():
     own = {"backbone": "random:tiny-llama"}
     rows = [timing(0.3, **own, device="NVIDIA A100-SXM4-80GB"), timing(0.5, **own)]

@@ -220,6 +220,19 @@ def test_bahe_is_projected_with_the_mfu_of_its_own_steps(world):
     assert " 1,000.0 " in page, "samples per second, measured"
 
 
+def test_records_of_a_second_device_move_no_projection_by_the_first(world):
+    add(world, committed_rows("length"), "length")
+    step = {"backbone": "random:qwen2.5-1.5b", "layers": 28}
+    h100, h200 = step | {"device": "NVIDIA H100 80GB HBM3"}, step | {"device": "NVIDIA H200"}
+    rows = [efficiency_row("bahe", 2048, 16.0, 2.0, **h100, mfu=mfu) for mfu in (0.1, 0.2)]
+    add(world, rows, "h100", kind="bahe")
+    before = rendered(world)["projection"]
+    assert "0.150, measured on NVIDIA H100 80GB HBM3, assumed for the A100" in before
+    others = [efficiency_row("bahe", 2048, 9.0, 2.0, **h200, mfu=0.3, table_build_s=9.0) for _ in range(3)]
+    add(world, others, "h200", kind="bahe")
+    assert rendered(world)["projection"] == before
+
+
 def test_timing_of_an_unlisted_device_is_nobodys_measurement(world):
     add(world, committed_rows("k-ml-1m"), "k")
     add(world, [TIMING | {"device": "NVIDIA RTX 9090", "mfu": None}], "other", kind="timing")

@@ -114,6 +114,28 @@ def test_control_runs_are_not_in_the_table(world):
     assert table(page(world), "Scores")["DTI, k = 50"]["AUC"] == "not run"
 
 
+def test_runs_until_convergence_are_no_sw_to_borrow_where_those_of_dti_are_left_out(world):
+    world.add(0.9, recipe="control", training__max_epochs=10)
+    world.add(0.8, method="dti", k=50, recipe="control", training__max_epochs=10)
+    world.add(0.5, method="dti", k=50, recipe="tuned")
+    text = page(world)
+    assert "Not run: SW and another row are needed." in text
+    world.add(0.6)
+    tuned = page(world).split("recipe tuned\n")[1]
+    rows = table(tuned, "Scores")
+    assert [name for name in rows if name.startswith("SW")] == ["SW, k = 1, recipe paper"]
+    assert "stand on [table3](table3.md), not here." in text
+
+
+def test_times_of_runs_that_shared_a_device_say_so(world):
+    world.add()
+    world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
+    assert "shared a device" not in page(world), "nobody's time is shown that is no measure"
+    for name in ("din", "sim"):
+        world.add(0.4, method=name, n=10, **NO_LLM)
+    assert "Of the runs of DIN and SIM, several shared a device: their times are no measure" in page(world)
+
+
 def test_variants_of_a_row_are_lines_of_their_own_with_what_differs(world):
     world.add(0.6)
     world.add(0.5, method="dti", k=50)

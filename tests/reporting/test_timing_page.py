@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from test_table3 import times
+
 from repro.paths import PROJECT_ROOT
 from repro.records.measurements import write_measurement
 from repro.reporting import timing
@@ -151,3 +153,41 @@ def test_variants_have_no_ratio_where_our_recipe_ran_out_of_memory(tmp_path) -> 
     assert "| our recipe " in text and "out of memory" in text and "153.123456" not in text
     (line,) = [line for line in text.splitlines() if line.startswith("| reset of the last layer ")]
     assert line.split("|")[2].strip() == "—" and "1,000" in line
+
+
+def test_steps_of_a_training_run_without_memory_say_what_that_means(tmp_path) -> None:
+    failed = dict.fromkeys(("tokens_per_s", "step_ms", "peak_gib", "compile_s", "mfu"), "out_of_memory")
+    title = "our recipe, steps of a training run"
+    own = [row("dti", 50, 0, 1200.0, variant="our recipe"), row("dti", 50, 0, 1000.0, variant=title)]
+    text, _ = page(tmp_path, own)
+    assert "would have run out" not in text
+    own[1] = row("dti", 50, 0, "out_of_memory", variant=title) | failed
+    text, _ = page(tmp_path, own)
+    assert f"*{title}*, out of memory: a training run on this device, " in text
+    link = "docs/performance.md#not-reached-and-where-the-time-goes-2026-11-22"
+    assert link in text, "the heading that it leads to is there:"
+    heading = "## Not reached, and where the time goes (2026-11-22)\n"
+    assert heading in (PROJECT_ROOT / "docs" / "performance.md").read_text()
+
+
+def add_trained(world, **config) -> None:
+    """SW and DTI until convergence: 4 and 2 epochs; 5 s of validation and test on either side."""
+    common = {"recipe": "control", "n": 20, **config}
+    world.add(**common, record=times(40.0, 80.0, epochs=4))
+    world.add(**common, method="dti", k=50, record=times(5.0, 5.0, best=1, epochs=2))
+
+
+def test_what_training_runs_reach_stands_below_the_sweep_of_their_model_and_device(world) -> None:
+    def text(**changes) -> str:
+        rows = [row("sw", 1, 0, 100.0, **changes), row("dti", 50, 0, 1300.0, **changes)]
+        write_measurement(world.results, "timing", "gpu-ml-100k-a-device", VERSIONS, rows)
+        return timing.render(load_inputs(world.results, None, REFERENCE))["timing.md"].decode()
+
+    device = {"device": "Test CPU, 2 cores"}
+    assert "steps are of equal tokens" in text(**device) and "Training runs until" not in text(**device)
+    add_trained(world)
+    said = "SW's time is 8.00 × (an epoch) and 8.50 × (the whole run, all clocks) that of DTI, our recipe"
+    assert f"with steps of equal targets: {said}, k = 50. [table3](table3.md)" in text(**device)
+    for other in ({}, device | {"tuning": "lora"}, device | {"n": 10}, device | {"backbone": "random:x"}):
+        assert "Training runs until" not in text(**other)
+    assert "Training runs until" not in text(**device, fp8="tensorwise", fp8_difference=0.1)

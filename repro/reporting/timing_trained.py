@@ -1,0 +1,43 @@
+"""What training runs reach beside a sweep of reports/timing.md: their steps are of equal targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from repro.reporting.formatting import ratio
+from repro.reporting.table3_blocks import SW, Block, Key, label
+
+EQUAL_TOKENS = (
+    "So steps are of equal tokens, and DTI's have more targets than the sliding window's. In a training run "
+    "steps are of equal targets, DTI's of fewer tokens, and validation, test and compilation come on top: "
+    "what runs until convergence reach ([table3](table3.md)) stands below the sweep of their model and "
+    "device. "
+)
+
+
+def trained_text(first: Mapping[str, Any], blocks: Sequence[Block]) -> str:
+    """Reductions of the blocks that share the sweep's device, model, tuning and n; empty without any.
+
+    Args:
+        first: a row of the sweep. One in fp8 has nothing beside it: no run trains so.
+    """
+    if first.get("fp8") is not None or first["device_count"] != 1:
+        return ""
+    shape, said = first["backbone"].removeprefix("random:"), []
+    for block in blocks:
+        same = (block.device, block.tuning, block.n) == (first["device"], first["tuning"], first["n"])
+        found = [text for row in block.rows if row != SW and (text := _reductions(block, row))]
+        if same and shape in block.backbone.lower() and found:
+            said.append(
+                f"Training runs until convergence, {block.title}, with steps of equal targets: SW's time is "
+                f"{'; '.join(found)}. [table3](table3.md)"
+            )
+    return "\n\n".join(said)
+
+
+def _reductions(block: Block, row: Key) -> str:
+    epoch, whole = block.reduction_of_epoch(row), block.reduction_of_all_clocks(row)
+    if epoch is None or whole is None:
+        return ""
+    return f"{ratio(epoch)} (an epoch) and {ratio(whole)} (the whole run, all clocks) that of {label(row)}"

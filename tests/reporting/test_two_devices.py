@@ -1,0 +1,100 @@
+"""Records of the same rows from a second device: what is said of the first stays as it is."""
+
+from __future__ import annotations
+
+import json
+
+from report_cases import NO_LLM, UNTRAINED, table
+
+from repro.reporting import render_all
+from repro.reporting.figure2 import figure_data
+from repro.reporting.inputs import load_inputs
+
+OTHER = {"device.name": "Another device"}
+
+
+def page(world, name):
+    render_all(world.results, None, world.reports, only=[name])
+    return (world.reports / f"{name}.md").read_text()
+
+
+def add_rows(world, record=None):
+    for seed in range(3):
+        world.add(0.6, seed=seed, record=record)
+        world.add(0.55, seed=seed, method="dti", k=50, record=record)
+        world.add(0.45, seed=seed, method="dti", k=10, record=record)
+
+
+def without_device(rows):
+    return [{name: cell for name, cell in row.items() if name != "row"} for row in rows.values()]
+
+
+def test_holm_s_adjustment_to_sw_is_over_one_device(world):
+    add_rows(world)
+    before = table(page(world, "table1"), "Differences to SW")
+    add_rows(world, OTHER)
+    after = table(page(world, "table1"), "Differences to SW")
+    for device in ("Test CPU, 2 cores", "Another device"):
+        of_device = {label: row for label, row in after.items() if label.endswith(f"on {device}")}
+        assert without_device(of_device) == without_device(before)
+
+
+def test_the_floor_is_met_on_each_device_apart(world):
+    world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
+    add_rows(world)
+    before = table(page(world, "table1"), "Above the floor")
+    assert "**Test CPU, 2 cores:**" not in page(world, "table1")
+    add_rows(world, OTHER)
+    parts = page(world, "table1").split("### Above the floor\n")[1].split("\n#")[0].split(":**\n")
+    assert len(parts) == 3 and parts[0].strip() == "**Another device"
+    for part in parts[1:]:
+        assert without_device(table(f"### x\n{part}", "x")) == without_device(before)
+
+
+def test_the_floor_is_met_on_each_device_apart_by_baselines_too(world):
+    def add(record):
+        for seed in range(3):
+            world.add(0.5, seed=seed, method="din", n=30, **NO_LLM, record=record)
+            world.add(0.4, seed=seed, method="sim", n=30, **NO_LLM, record=record)
+
+    def above(text):
+        return [
+            line.split("|")[2:]
+            for part in text.split("Strongest of the floor")[1:]
+            for line in part.split("<details>")[0].splitlines()
+            if line.startswith(("| DIN", "| SIM"))
+        ]
+
+    world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
+    add(None)
+    before = above(page(world, "baselines"))
+    add(OTHER)
+    after = above(page(world, "baselines"))
+    assert len(before) == 2 and after == before * 2
+
+
+def test_each_device_is_a_panel_of_its_own_that_names_it(world):
+    add_rows(world)
+    inputs = load_inputs(world.results, None, world.reports / "reference")
+    (alone,) = figure_data(inputs)["panels"]
+    assert "Test CPU" not in alone["title"] and alone["sw"]["name"] == "SW"
+    add_rows(world, OTHER)
+    inputs = load_inputs(world.results, None, world.reports / "reference")
+    panels = figure_data(inputs)["panels"]
+    assert [panel["title"] for panel in panels] == [
+        f"{alone['title']}, {device}" for device in ("Another device", "Test CPU, 2 cores")
+    ]
+    for panel in panels:
+        assert panel | {"title": alone["title"]} == alone
+    page(world, "figure2")
+    assert json.loads((world.reports / "figure2.json").read_text())["data"]["panels"][0]["series"]
+
+
+def test_an_sw_from_another_device_is_named(world):
+    world.add(0.6)
+    world.add(0.5, method="dti", k=50, record=OTHER)
+    inputs = load_inputs(world.results, None, world.reports / "reference")
+    other, first = figure_data(inputs)["panels"]
+    assert other["sw"]["name"] == "SW, on Test CPU, 2 cores" and "relative" in other["series"][0]["points"][0]
+    assert first["sw"]["name"] == "SW" and first["series"] == []
+    assert "| SW, on Test CPU, 2 cores | 1 " in page(world, "figure2")
