@@ -12,10 +12,13 @@ from typing import Any
 from repro.costs.closed_form import token_limit
 from repro.reporting import timing
 from repro.reporting.bahe_sweeps import efficiency_sweeps
-from repro.reporting.formatting import count, listed, ratio, score
+from repro.reporting.claims import MIN_SEEDS
+from repro.reporting.formatting import bounds, count, listed, ratio, score, signed
 from repro.reporting.inputs import COMMITTED, YOURS, Inputs
-from repro.reporting.table3 import OURS, PAPERS, blocks
+from repro.reporting.table3 import OURS, PAPERS, blocks, difference_to_sw, verdict
 from repro.reporting.table3 import SW as SW_ROW
+from repro.reporting.table3_blocks import Block, Key
+from repro.reporting.timing_trained import reductions_of_epoch
 
 K = 50  # targets per prompt of the paper's main results
 
@@ -30,23 +33,27 @@ def headlines(inputs: Inputs) -> list[str]:
 
 
 def _speed(inputs: Inputs) -> list[str]:
-    said = []
+    said, found = [], blocks(inputs)
     for sweep in timing.sweeps(inputs):
-        found = sweep.speed_up(K)
-        if found is not None and sweep.fp8 is None:
-            limit = token_limit(sweep.rows[0]["n"], K)
+        up = sweep.speed_up(K)
+        if up is not None and sweep.fp8 is None:
+            first = sweep.rows[0]
+            trained = listed(reductions_of_epoch(first, found, K))
             said.append(
-                f"DTI at k = {K} trains targets {ratio(found)} as fast as the sliding window (token limit "
-                f"{ratio(limit)}); {sweep.title}. [timing](timing.md)"
+                f"DTI at k = {K} trains targets {ratio(up)} as fast as the sliding window at equal tokens "
+                f"per step (token limit {ratio(token_limit(first['n'], K))})"
+                f"{f'; in training runs of equal targets per step {trained} per epoch' if trained else ''}; "
+                f"{sweep.title}. [timing](timing.md)"
             )
     return said
 
 
 def _convergence(inputs: Inputs) -> list[str]:
+    """Time and what becomes of AUC, with a verdict on methods from as many seeds as that takes."""
     said = []
     for block in blocks(inputs):
         found = [
-            f"{ratio(block.reduction(row))} with AUC {score(block.auc(row))} ({recipe} recipe)"
+            f"{ratio(block.reduction(row))} in {recipe} recipe ({_auc(block, row)})"
             for recipe, row in (("the paper's", (PAPERS, K)), ("our", (OURS, K)))
             if block.reduction(row) is not None
         ]
@@ -59,6 +66,17 @@ def _convergence(inputs: Inputs) -> list[str]:
                 f"{block.title}. [table3](table3.md)"
             )
     return said
+
+
+def _auc(block: Block, row: Key) -> str:
+    """A row's AUC, its difference to SW's and what that says after Holm's adjustment."""
+    text, line = f"AUC {score(block.auc(row))}", difference_to_sw(block, row)
+    if line is None or line.to_sw is None:
+        return text
+    d, told = line.to_sw.difference, verdict(line)
+    few = min(len(block.ok(row)), len(block.ok(SW_ROW))) < MIN_SEEDS and told != "not told apart"
+    told = told if told == "not told apart" else f"it {told}{' in these runs' if few else ''}"
+    return f"{text}, minus SW's {signed(d.mean)} {bounds(d.low, d.high, '+.4f')}: {told}"
 
 
 def _efficiency(inputs: Inputs) -> list[str]:

@@ -22,18 +22,33 @@ def trained_text(first: Mapping[str, Any], blocks: Sequence[Block]) -> str:
     Args:
         first: a row of the sweep. One in fp8 has nothing beside it: no run trains so.
     """
-    if first.get("fp8") is not None or first["device_count"] != 1:
-        return ""
-    shape, said = first["backbone"].removeprefix("random:"), []
-    for block in blocks:
-        same = (block.device, block.tuning, block.n) == (first["device"], first["tuning"], first["n"])
+    said = []
+    for block in _alike(first, blocks):
         found = [text for row in block.rows if row != SW and (text := _reductions(block, row))]
-        if same and shape in block.backbone.lower() and found:
+        if found:
             said.append(
                 f"Training runs until convergence, {block.title}, with steps of equal targets: SW's time is "
                 f"{'; '.join(found)}. [table3](table3.md)"
             )
     return "\n\n".join(said)
+
+
+def reductions_of_epoch(first: Mapping[str, Any], blocks: Sequence[Block], k: int) -> list[str]:
+    """SW's time of an epoch over that of DTI at this k, of every recipe that such blocks have."""
+    found = [(row, block.reduction_of_epoch(row)) for block in _alike(first, blocks) for row in block.rows]
+    return [f"{ratio(value)} ({label(row)})" for row, value in found if row != SW and row[1] == k and value]
+
+
+def _alike(first: Mapping[str, Any], blocks: Sequence[Block]) -> list[Block]:
+    """Blocks of the sweep's device, model, tuning and n."""
+    if first.get("fp8") is not None or first["device_count"] != 1:
+        return []
+    shape, same = first["backbone"].removeprefix("random:"), (first["device"], first["tuning"], first["n"])
+    return [
+        block
+        for block in blocks
+        if (block.device, block.tuning, block.n) == same and shape in block.backbone.lower()
+    ]
 
 
 def _reductions(block: Block, row: Key) -> str:

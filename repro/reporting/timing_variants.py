@@ -82,7 +82,7 @@ def _as_trained(rows: list[Row]) -> str:
         f"*{steps[0]}*, out of memory: a training run on this device, with the micro-batches that the tier "
         "had when this was measured, would have run out as well. How fast such a run trains is not known "
         "from this file; what became of the micro-batches since: "
-        "[docs/performance.md](../docs/performance.md#not-reached-and-where-the-time-goes-2026-11-22)."
+        "[docs/performance.md](../docs/performance.md#aims-and-results)."
     )
 
 

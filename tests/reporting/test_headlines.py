@@ -36,7 +36,9 @@ def test_a_sentence_for_each_kind_of_record(world) -> None:
     add_all(world)
     speed, convergence, efficiency = headlines(inputs_of(world))
     assert "14.40 × as fast" in speed and "15.00 ×" in speed and "(timing.md)" in speed
-    assert "10.00 × with AUC" in convergence and "the paper's recipe" in convergence
+    assert "at equal tokens per step" in speed and "in training runs" not in speed, "none of that model"
+    assert "10.00 × in the paper's recipe (AUC 0." in convergence
+    assert "minus SW's +0.0000 [" in convergence and "]: not told apart); SW has AUC 0." in convergence
     assert "our recipe" not in convergence, "which nobody ran"
     assert "12.00 × less time and 6.00 × less memory at 1,024 tokens" in efficiency
     assert "18.00 × less time and 8.00 × less memory at 2,048 tokens" in efficiency
@@ -80,6 +82,36 @@ def test_half_a_comparison_is_none(world) -> None:
     write_measurement(world.results, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
     world.add(recipe="control", record=times(90.0, 150.0))
     assert headlines(inputs_of(world)) == []
+
+
+def test_what_dti_loses_is_said_of_methods_from_three_seeds_on(world) -> None:
+    def sentence() -> str:
+        return headlines(inputs_of(world))[0]
+
+    def add(seed: int) -> None:
+        world.add(0.9, seed=seed, recipe="control", record=times(90.0, 150.0))
+        world.add(0.1, seed=seed, recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 16.0))
+
+    add(0)
+    assert "]: it loses in these runs); SW has" in sentence()
+    add(1)
+    add(2)
+    assert "]: it loses); SW has" in sentence()
+
+
+def test_training_runs_stand_beside_the_sweep_of_their_model(world) -> None:
+    device = "Test CPU, 2 cores"
+    rows = [
+        timing_row(method, k, 0, speed, device=device, n=10)
+        for method, k, speed in (("sw", 1, 100.0), ("dti", 50, 1440.0))
+    ]
+    write_measurement(world.results, "timing", "cpu-ml-100k-a-device", VERSIONS, rows)
+    world.add(recipe="control", record=times(90.0, 150.0))
+    world.add(recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 15.0))
+    assert (
+        "; in training runs of equal targets per step 10.00 × (DTI, k = 50) per epoch; "
+        in (headlines(inputs_of(world))[0])
+    )
 
 
 def test_the_floor_stands_beside_every_auc(world) -> None:
