@@ -19,7 +19,7 @@ from repro.reporting.references import PAPER_DATASETS, STAND_IN
 from repro.reporting.sections import KS, METHOD_TITLES, SW
 
 COLOURS = {FLOOR: "#4d9221", "sw": "#444444", "dti-minus": "#d95f02", "dti": "#1b6ca8"}
-TITLE_WIDTH = 70  # characters that fit above a panel
+TITLE_WIDTH = 62  # characters that fit above a panel
 MARKERS = ("o", "s", "^", "D", "v", "P")  # one per setting of a method
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "figure2",  # else element ids are random

@@ -17,10 +17,10 @@ EQUAL_TOKENS = (
 
 
 def trained_text(first: Mapping[str, Any], blocks: Sequence[Block]) -> str:
-    """Reductions of the blocks that share the sweep's device, model, tuning and n; empty without any.
+    """Reductions of the blocks that share the sweep's device, model, tuning and n; or that there are none.
 
     Args:
-        first: a row of the sweep. One in fp8 has nothing beside it: no run trains so.
+        first: a row of the sweep. Nothing is said of one in fp8: no run trains so.
     """
     said = []
     for block in _alike(first, blocks):
@@ -30,7 +30,7 @@ def trained_text(first: Mapping[str, Any], blocks: Sequence[Block]) -> str:
                 f"Training runs until convergence, {block.title}, with steps of equal targets: SW's time is "
                 f"{'; '.join(found)}. [table3](table3.md)"
             )
-    return "\n\n".join(said)
+    return "\n\n".join(said) or "No run until convergence of this model on this device has records."
 
 
 def reductions_of_epoch(first: Mapping[str, Any], blocks: Sequence[Block], k: int) -> list[str]:
