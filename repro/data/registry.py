@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.data import amazon, ml_1m, ml_100k, table
+from repro.data import amazon, groceries, ml_1m, ml_100k, table
 from repro.data.cache import CachedData
 from repro.data.files import checksum
 from repro.data.interactions import PreparedData, Source
@@ -40,6 +40,9 @@ DATASETS = {
     "amazon-kindle": DataSet(
         "dti", partial(amazon.find_files, "amazon-kindle"), partial(amazon.read, "amazon-kindle")
     ),
+    "groceries": DataSet(
+        "dti", groceries.find_files, lambda files, like_above: groceries.read(files), rated=False
+    ),
     "table": DataSet("dti", table.find_files, lambda files, like_above: table.read(files), rated=False),
 }
 SYNTHETIC_PROTOCOL = "rella"  # prunes nothing, so planted distances stay what they are
@@ -68,8 +71,8 @@ def load_prepared(
     Args:
         name: one of DATASET_NAMES.
         protocol: one of PROTOCOLS; None takes the data set's default.
-        data_dir: folder with the source files (`table`: the file itself). `ml-100k` needs none, for its files
-            come with an installed package.
+        data_dir: folder with the source files (`table`: the file itself). `ml-100k` and `groceries` need
+            none, for their files come with an installed package.
         min_context: targets have at least this many earlier interactions of their user.
         like_above: label = rating > like_above, for sources with ratings from 1 to 5.
         synthetic: size and planted signal of `synthetic`, which is generated each time and never cached.

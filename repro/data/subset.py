@@ -51,8 +51,12 @@ def take_subset(
 
 
 def _shuffled(numbers: np.ndarray, split: int) -> np.ndarray:
+    return scrambled(numbers, SUBSET_SEED + split)
+
+
+def scrambled(numbers: np.ndarray, seed: int) -> np.ndarray:
     """A fixed pseudo-random uint64 per number (splitmix64), the same under every NumPy version."""
-    state = numbers.astype(np.uint64) + np.uint64(SUBSET_SEED + split)
+    state = numbers.astype(np.uint64) + np.uint64(seed)
     state = (state + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -42,6 +42,20 @@ def read(files: tuple[Path, ...]) -> Source:
     """The source in file order. Raises DataError naming the row and column at fault."""
     (path,) = files
     table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    return source_of(path, table, "table", f"Own table {path.name}", checksum(files))
+
+
+def source_of(path: Path, table: pa.Table, name: str, title: str, sha256: str) -> Source:
+    """The source that a table's columns describe, rows in their order; built-in sources come this way too.
+
+    Args:
+        path: where the columns come from, for errors.
+        table: `COLUMNS`, and of `OPTIONAL_COLUMNS` what there is.
+        name, title, sha256: of the source.
+
+    Raises:
+        DataError: naming the row and column at fault.
+    """
     if not table.num_rows:
         raise DataError(path, "no rows", "at least one interaction", FIX)
     user, _, _ = _numbered(path, table, "user")
@@ -56,8 +70,7 @@ def read(files: tuple[Path, ...]) -> Source:
     interactions = Interactions(user, item, label.astype(np.int8), timestamp, sequence)
     _refuse_duplicates(path, interactions)
     items = Items(keys, _item_texts(path, item, text, first_rows), _categories(table, first_rows))
-    title = f"Own table {path.name}"
-    return Source("table", title, interactions, items, checksum(files), sequences=sequences)
+    return Source(name, title, interactions, items, sha256, sequences=sequences)
 
 
 def _read_parquet(path: Path) -> pa.Table:

@@ -40,7 +40,9 @@ class Template:
 
 def template_for(dataset: str) -> Template:
     """The template of a data set; unknown names (own tables) speak of an "item"."""
-    noun = _NOUNS.get(dataset, "item")
-    return Template(
-        instruction=f"Given the user's earlier ratings, will the user like the next {noun}? Answer yes or no."
-    )
+    if dataset == "groceries":
+        question = "Given the household's earlier purchases, will it buy more than one of the next product?"
+    else:
+        noun = _NOUNS.get(dataset, "item")
+        question = f"Given the user's earlier ratings, will the user like the next {noun}?"
+    return Template(instruction=f"{question} Answer yes or no.")

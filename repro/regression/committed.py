@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from repro.data import SPLIT_NAMES, TEST, TRAIN, PreparedData, apply_protocol, take_subset
+from repro.data import SPLIT_NAMES, TEST, TRAIN, PreparedData, apply_protocol, groceries, take_subset
 from repro.data.registry import DATASETS, load_prepared
 from repro.errors import ReproError
 from repro.evaluation.metrics import evaluate_scores
@@ -25,7 +25,8 @@ from repro.regression.tolerance import ROUNDING
 from repro.reporting.inputs import COMMITTED, load_inputs
 
 LIKE_ABOVE = 3.0  # of every committed record
-INSIDE_A_PACKAGE = ("ml-100k", "synthetic")  # there on every machine
+EVERYWHERE = ("ml-100k", "synthetic")  # on every machine
+OPTIONAL = {"groceries": groceries.PACKAGE}  # data sets in packages that not every machine has
 KNOWN_FOLDERS = ("runs", "targets", "statistics", "selection", "references", *ROWS)
 
 
@@ -85,6 +86,22 @@ def run_problems(run: Run) -> list[str]:
     return problems
 
 
+def folder_for(dataset: str, data_dir: Path | None) -> Path | None:
+    """Where a data set is read from; None is its package."""
+    return None if dataset in EVERYWHERE or dataset in OPTIONAL else data_dir
+
+
+def why_not_here(dataset: str, data_dir: Path | None) -> str | None:
+    """Why a data set cannot be checked on this machine and what would change that; None if it can."""
+    if dataset in OPTIONAL:
+        package = OPTIONAL[dataset]
+        missing = f"{dataset} is not here; to check it: {package.install}"
+        return None if package.is_installed else missing
+    if dataset in EVERYWHERE or data_dir is not None:
+        return None
+    return f"{dataset} is not here; --data-dir names the folder with its files"
+
+
 def prepare_again(dataset: str, protocol: str, min_context: int, data_dir: Path | None) -> PreparedData:
     """The prepared data from its source files, past the cache: that one may be of an older program.
 
@@ -94,7 +111,7 @@ def prepare_again(dataset: str, protocol: str, min_context: int, data_dir: Path 
     if dataset == "synthetic":  # never cached
         return load_prepared(dataset, protocol, min_context=min_context)
     reader = DATASETS[dataset]
-    files = reader.find_files(None if dataset in INSIDE_A_PACKAGE else data_dir)
+    files = reader.find_files(folder_for(dataset, data_dir))
     return apply_protocol(reader.read(files, LIKE_ABOVE), protocol, min_context)
 
 
@@ -110,8 +127,8 @@ def _check_data(runs: list[Run], rows: list[dict[str, Any]], data_dir: Path | No
     statistics = {(row["dataset"], row["protocol"]): row for row in rows}
     for dataset, protocol in sorted({*groups, *statistics}):
         metric = f"data of {dataset}, protocol {protocol}"
-        if dataset not in INSIDE_A_PACKAGE and data_dir is None:
-            note = f"{dataset} is not here; --data-dir names the folder with its files"
+        note = why_not_here(dataset, data_dir)
+        if note is not None:
             yield Finding(metric, Verdict.NOT_CHECKED, note=note)
             continue
         keys = groups.get((dataset, protocol), {})

@@ -19,7 +19,7 @@ from repro.data.registry import load_prepared
 from repro.errors import ReproError
 from repro.experiments.flops import HISTORIES
 from repro.records.measurements import read_measurement
-from repro.regression.committed import INSIDE_A_PACKAGE
+from repro.regression.committed import folder_for, why_not_here
 from repro.regression.findings import Finding, Verdict, exact
 
 RELATIVE = 1e-9  # sums of whole numbers, divided once: other versions may round the last digit
@@ -59,10 +59,8 @@ def count_again(name: str, stated: list[dict[str, Any]], data_dir: Path | None) 
         return length_sweep(**SAMPLE_LENGTH)
     dataset = str(stated[0]["dataset"])
     protocol = name.removeprefix(f"k-{dataset}-")
-    if dataset in INSIDE_A_PACKAGE:
-        return k_sweep(dataset, protocol, None, **SAMPLE_K)
-    if data_dir is not None:
-        return k_sweep(dataset, protocol, data_dir, **SAMPLE_K)
+    if why_not_here(dataset, data_dir) is None:
+        return k_sweep(dataset, protocol, folder_for(dataset, data_dir), **SAMPLE_K)
     any_catalogue = Catalogue.of(load_prepared("synthetic"))  # looking a vector up is no FLOP
     common = {"backbone": "none", "tuning": None, "dataset": dataset, "k": None}
     return [common | row for row in id_rows(any_catalogue, HISTORIES)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro.data import Interactions, Items, Source
+from repro.data import Interactions, Items, Source, groceries
 from repro.paths import PROJECT_ROOT
 
 UNPACK = PROJECT_ROOT.parent / "shared" / "data" / "ml-1m" / "unpack.py"
@@ -31,6 +31,14 @@ def ml_1m_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ml-1m")
     subprocess.run([sys.executable, str(UNPACK), str(folder)], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def groceries_package() -> Source:
+    """The source of the installed package."""
+    if not groceries.PACKAGE.is_installed:
+        pytest.skip(f"the package of groceries is not installed: {groceries.PACKAGE.install}")
+    return groceries.read(groceries.find_files())
 
 
 @pytest.fixture

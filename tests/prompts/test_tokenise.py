@@ -72,5 +72,6 @@ def test_the_template_names_what_the_data_set_holds() -> None:
     assert "next movie?" in template_for("ml-1m").instruction
     assert "next album?" in template_for("amazon-cds").instruction
     assert "next book?" in template_for("amazon-kindle").instruction
+    assert "more than one of the next product?" in template_for("groceries").instruction
     assert template_for("table") == template_for("synthetic")
     assert "next item?" in template_for("table").instruction

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 
 import numpy as np
 import pytest
 
 from baselines import rates
-from repro.data import TEST, TRAIN, protocols
+from repro.data import TEST, TRAIN, groceries, protocols
 from repro.records.columns import scores_bytes
 from repro.records.store import Run, RunStore
 from repro.regression.committed import _measurement_problems, check_committed
@@ -172,6 +173,23 @@ def test_data_that_is_not_here_is_said_to_be_unchecked(world) -> None:
     found = check(world)["data of ml-1m, protocol rella"]
     assert found.verdict is Verdict.NOT_CHECKED
     assert "ml-1m is not here" in found.note
+
+
+def test_data_whose_package_is_not_installed_is_said_to_be_unchecked(world, tmp_path, monkeypatch) -> None:
+    """Also where --data-dir names the folder of another data set."""
+    add_statistics(world, "groceries")
+    distribution = importlib.metadata.distribution
+
+    def without_groceries(name):
+        if name == groceries.PACKAGE.name:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return distribution(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", without_groceries)
+    for data_dir in (None, tmp_path):
+        found = check(world, data_dir)["data of groceries, protocol rella"]
+        assert found.verdict is Verdict.NOT_CHECKED
+        assert groceries.PACKAGE.install in found.note
 
 
 def test_a_named_folder_without_the_data_fails(world, tmp_path) -> None:
