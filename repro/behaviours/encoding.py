@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from repro.backbones.decoder import check_layers
 from repro.backbones.dense_layers import DenseLayers
 from repro.backbones.loading import Backbone
+from repro.behaviours.checks import is_whole
 from repro.behaviours.pooling import POOLINGS, pooled
 from repro.errors import ConfigError, DataError
 from repro.prompts.templates import Template
@@ -68,7 +69,8 @@ class BehaviourEncoder:
         num_layers: m, from 1 to one less than the backbone's layers.
         pooling: `last` or `mean`.
         precision: `fp32`, or `bf16` for autocast as in training.
-        batch_tokens: padded tokens of a forward pass; None: 1024 on a CPU, 16384 elsewhere.
+        batch_tokens: padded tokens of a forward pass, from 1; a longer behaviour goes alone. None: 1024 on a
+            CPU, 16384 elsewhere.
         template: of the behaviours; only the format of an interaction and its token limit matter.
 
     Raises:
@@ -84,9 +86,12 @@ class BehaviourEncoder:
         batch_tokens: int | None = None,
         template: Template | None = None,
     ) -> None:
-        if not 1 <= num_layers < backbone.num_layers:
+        if not is_whole(num_layers) or not 1 <= num_layers < backbone.num_layers:
             expected = f"1 to {backbone.num_layers - 1}: some of the backbone's layers, and not all"
-            raise ConfigError("num_layers (m)", str(num_layers), expected, "choose another layer cut")
+            raise ConfigError("num_layers (m)", repr(num_layers), expected, "choose another layer cut")
+        if batch_tokens is not None and (not is_whole(batch_tokens) or batch_tokens < 1):
+            expected = "a whole number from 1, or None for the device's own"
+            raise ConfigError("batch_tokens", repr(batch_tokens), expected, "choose more tokens")
         for name, value, known in (("pooling", pooling, POOLINGS), ("precision", precision, PRECISIONS)):
             if value not in known:
                 raise ConfigError(name, repr(value), f"one of {', '.join(known)}", "choose one of these")
@@ -101,7 +106,7 @@ class BehaviourEncoder:
         self._layers = DenseLayers(backbone.layers[:num_layers], backbone.decoder.rotary_emb)
         made_of = {
             "backbone": backbone.fingerprint,
-            "num_layers": num_layers,
+            "num_layers": int(num_layers),
             "pooling": pooling,
             "precision": precision,
             "interaction": self.template.interaction,

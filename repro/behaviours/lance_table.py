@@ -35,6 +35,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from repro.behaviours.checks import check_new_rows, check_opened
 from repro.behaviours.lance_files import (
     Damage,
     checked_vectors,
@@ -44,7 +45,7 @@ from repro.behaviours.lance_files import (
     survey,
     sync,
 )
-from repro.behaviours.table import check_new_rows, other_fingerprint
+from repro.behaviours.table import other_fingerprint
 from repro.behaviours.vector_file import VectorFile
 from repro.errors import StorageError, TableError
 
@@ -71,14 +72,16 @@ class LanceTable:
     Args:
         folder: of the table.
         fingerprint: of the encoder; another one's table is refused.
-        width: E.
+        width: E, from 1.
 
     Raises:
+        ConfigError: a width below 1, or an empty fingerprint.
         TableError: another fingerprint, damaged, or `pylance` is missing.
         StorageError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, fingerprint: str, width: int) -> None:
+        check_opened(fingerprint, width)
         self.folder, self.fingerprint, self.width = Path(folder), fingerprint, width
         self._lance = _lance()
         self._data_set = self.folder / "table.lance"

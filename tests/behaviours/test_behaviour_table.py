@@ -16,20 +16,12 @@ from behaviour_cases import TEMPLATE, WIDTH, make_behaviours, many, random_rows,
 from repro.behaviours import table as table_module
 from repro.behaviours.encoding import BehaviourEncoder
 from repro.behaviours.table import MemoryTable, fill, look_up, open_table
-from repro.errors import ConfigError, DataError, TableError
+from repro.errors import ConfigError, TableError
 from repro.paths import PROJECT_ROOT
 from repro.prompts.templates import Template
 
 HAS_LANCE = importlib.util.find_spec("lance") is not None
 FINGERPRINT = "f" * 64
-
-
-@pytest.fixture(params=["memory", "disk"])
-def folder(request, tmp_path):
-    """Where a table is opened: None is memory."""
-    if request.param == "disk" and not HAS_LANCE:
-        pytest.skip("pylance is not installed")
-    return tmp_path / "table" if request.param == "disk" else None
 
 
 def test_rows_are_found_in_the_order_they_were_added(folder) -> None:
@@ -57,32 +49,6 @@ def test_vectors_that_were_given_out_stay_as_they_were(folder) -> None:
     table.add(*random_rows(4, first=4))
     assert table.vectors().shape == (8, WIDTH)
     assert torch.equal(given, copy) and torch.equal(table.vectors()[:4], copy)
-
-
-def bad_rows():
-    texts, vectors = random_rows(3)
-    nan, large = vectors.copy(), vectors.astype(np.float64)
-    nan[1, 2], large[1, 2] = np.nan, 1e300
-    yield "empty", [texts[0], " ", texts[2]], vectors, "an empty text"
-    yield "twice", [texts[0], texts[0], texts[2]], vectors, "1 texts come twice"
-    yield "there", [texts[0], "\ntext 101: yes", texts[2]], vectors, "1 are in the table already"
-    yield "width", texts, vectors[:, 1:], rf"vectors of shape \(3, {WIDTH - 1}\)"
-    yield "count", texts, vectors[1:], rf"vectors of shape \(2, {WIDTH}\)"
-    yield "nan", texts, nan, "'.ntext 1: yes' is not finite"
-    yield "beyond float32", texts, large, "'.ntext 1: yes' is not finite"
-
-
-@pytest.mark.parametrize("case", list(bad_rows()), ids=lambda case: case[0])
-def test_bad_rows_are_refused_and_change_nothing(folder, case) -> None:
-    _, texts, vectors, message = case
-    table = open_table(folder, FINGERPRINT, WIDTH)
-    table.add(*random_rows(3, first=100))
-    version = table.version
-    with pytest.raises(DataError, match=message):
-        table.add(texts, vectors)
-    assert (len(table), table.version) == (3, version)
-    table.add(*random_rows(3))
-    assert len(table) == 6
 
 
 def test_vectors_of_any_encoder_are_taken(folder) -> None:
