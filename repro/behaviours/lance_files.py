@@ -1,4 +1,4 @@
-"""The files of a Lance data set: making them survive a power cut, and what of them is whole."""
+"""The files of a table in a folder: written so that they survive a power cut, and what of them is whole."""
 
 from __future__ import annotations
 
@@ -12,8 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from repro.errors import StorageError, TableError
+
 _READ_ROWS = 8192  # vectors in memory while they are checked
 _NEWEST_FIRST = 2**64 - 1  # minus the version is the name that Lance gives a manifest; older ones count up
+
+
+_KINDS = {
+    ".": "a folder",
+    "table.lance": "a folder",
+    "lock": "a file",
+    "vectors.f32": "a file",
+    "vectors.json": "a file",
+}
 
 
 class Damage(Exception):
@@ -32,6 +43,20 @@ class Survey:
     version: int
     rows: int
     broken: list[Path]
+
+
+def check_kinds(folder: Path) -> None:
+    """Refuse a table's folder in which a folder stands at the place of a file, or the reverse.
+
+    Raises:
+        TableError: which one.
+    """
+    for name, expected in _KINDS.items():
+        path = folder / name
+        found = "a folder" if path.is_dir() else "a file"
+        if path.exists() and found != expected:
+            fix = "move it away if it is not yours to delete, or choose another folder for the table"
+            raise TableError(path, found, f"{expected} of a behaviour table, or nothing", fix)
 
 
 def sync(*paths: Path) -> None:
@@ -71,6 +96,18 @@ def reading() -> Iterator[None]:
         if not known and type(error).__name__ != "PanicException":  # of Rust, no subclass of Exception
             raise
         raise Damage(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the operating system or Lance says of a failed write, as a `StorageError`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        fix = "free space or fix permissions, then run the same command again: the table is as it was"
+        found = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        expected = "a folder that can be written, with enough free space"
+        raise StorageError(folder, found, expected, fix) from error
 
 
 def checked_vectors(dataset: Any, first: int) -> Iterator[np.ndarray]:

@@ -38,14 +38,16 @@ from torch import Tensor
 from repro.behaviours.checks import check_new_rows, check_opened
 from repro.behaviours.lance_files import (
     Damage,
+    check_kinds,
     checked_vectors,
     checksum,
     manifests,
     reading,
     survey,
     sync,
+    writing,
 )
-from repro.behaviours.table import other_fingerprint
+from repro.behaviours.table import other_fingerprint, other_width
 from repro.behaviours.vector_file import VectorFile
 from repro.errors import StorageError, TableError
 
@@ -76,7 +78,7 @@ class LanceTable:
 
     Raises:
         ConfigError: a width below 1, or an empty fingerprint.
-        TableError: another fingerprint, damaged, or `pylance` is missing.
+        TableError: another fingerprint or width, damaged, or `pylance` is missing.
         StorageError: the folder cannot be written.
     """
 
@@ -95,7 +97,8 @@ class LanceTable:
             [pa.field(name, kind, nullable=False) for name, kind in fields],
             metadata={_FINGERPRINT: fingerprint.encode()},
         )
-        with _writing(self.folder):
+        check_kinds(self.folder)
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / "lock")
         if not self._exists():
@@ -107,7 +110,7 @@ class LanceTable:
         return any(self._data_set.glob("_versions/*.manifest")) or any(self._data_set.glob("data/*"))
 
     def _create(self) -> None:
-        with _writing(self.folder), self._lock:
+        with writing(self.folder), self._lock:
             if not self._exists():  # another process may have been faster
                 empty = self._schema.empty_table()
                 self._lance.write_dataset(empty, self._uri, schema=self._schema, mode="create")
@@ -131,7 +134,7 @@ class LanceTable:
         """Go to the newest version.
 
         Raises:
-            TableError: damaged, of another fingerprint, or set back to an older version meanwhile.
+            TableError: damaged, of another fingerprint or width, or set back to an older version meanwhile.
         """
         with self._reading():
             dataset = self._lance.dataset(self._uri)
@@ -140,6 +143,9 @@ class LanceTable:
         found = (schema.metadata or {}).get(_FINGERPRINT, b"").decode()
         if found != self.fingerprint:
             raise other_fingerprint(self.folder, found, self.fingerprint)
+        kinds = [field.type for field in schema if field.name == "vector"]
+        if kinds and isinstance(kinds[0], pa.FixedSizeListType) and kinds[0].list_size != self.width:
+            raise other_width(self.folder, kinds[0].list_size, self.width)
         if not schema.equals(self._schema):
             raise self._damaged(f"columns {schema.names} of other types")
         if files[: len(self._files)] != self._files:
@@ -165,7 +171,7 @@ class LanceTable:
 
     def _clean_up(self) -> None:
         try:
-            with _writing(self.folder):
+            with writing(self.folder):
                 self._dataset.cleanup_old_versions(
                     older_than=timedelta(days=36500),  # keeps every version, unreferenced files go
                     delete_unverified=True,
@@ -206,7 +212,7 @@ class LanceTable:
             pa.array(sums, pa.uint32()),
         ]
         rows = pa.table(columns, schema=self._schema)
-        with _writing(self.folder):
+        with writing(self.folder):
             written = self._lance.fragment.write_fragments(rows, self._uri, schema=self._schema)
             data = self._data_set / "data"
             sync(*(data / file.path for fragment in written for file in fragment.files))
@@ -223,7 +229,7 @@ class LanceTable:
             return
         fragments = [self._lance.FragmentMetadata.from_json(each) for each in written]
         append = self._lance.LanceOperation.Append(fragments)
-        with _writing(self.folder):
+        with writing(self.folder):
             self._lance.LanceDataset.commit(self._uri, append, read_version=self.version)
             self._sync_newest()
         self.refresh()
@@ -240,7 +246,7 @@ class LanceTable:
         if not rows:
             return torch.empty(0, self.width)
         if self._exported() < rows:
-            with _writing(self.folder), self._lock:
+            with writing(self.folder), self._lock:
                 if (there := self._exported()) < rows:  # another process may have been faster
                     self._file.append(there, self._checked(there), self._files)
         return self._file.mapped(rows)
@@ -285,15 +291,3 @@ class LanceTable:
                 "or restore the folder from a copy"
             )
         return TableError(self.folder, f"damaged: {found}", "a whole behaviour table", fix)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """What the operating system or Lance says of a failed write, as a `StorageError`."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        fix = "free space or fix permissions, then run the same command again: the table is as it was"
-        found = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        expected = "a folder that can be written, with enough free space"
-        raise StorageError(folder, found, expected, fix) from error

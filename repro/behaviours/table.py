@@ -128,7 +128,7 @@ def open_table(folder: Path | None, fingerprint: str, width: int) -> BehaviourTa
         fingerprint, width: of the encoder that will use it.
 
     Raises:
-        TableError: a table of another fingerprint, or a damaged one.
+        TableError: a table of another fingerprint or width, or a damaged one.
         StorageError: the folder cannot be written.
         ConfigError: a width below 1, or an empty fingerprint.
     """
@@ -175,6 +175,8 @@ def check_encoder(table: BehaviourTable, behaviours: Behaviours, encoder: Behavi
     """
     if table.fingerprint != encoder.fingerprint:
         raise other_fingerprint("behaviour table", table.fingerprint, encoder.fingerprint)
+    if table.width != encoder.width:
+        raise other_width("behaviour table", table.width, encoder.width)
     own, of_texts = encoder.template, behaviours.template
     if (own.interaction, own.max_item_tokens) != (of_texts.interaction, of_texts.max_item_tokens):
         found = f"interaction {own.interaction!r}, at most {own.max_item_tokens} tokens"
@@ -190,6 +192,12 @@ def other_fingerprint(where: object, found: str, expected: str) -> TableError:
         f"fingerprint {expected[:12]}: the same model, tokenizer, template, layer cut, pooling and precision",
         "choose another folder for this encoder, or delete the table and build it again",
     )
+
+
+def other_width(where: object, found: int, expected: int) -> TableError:
+    """The error for a table of this fingerprint whose vectors have another width."""
+    fix = f"open it with width {found}, or give width {expected} a fingerprint and a folder of its own"
+    return TableError(where, f"vectors of width {found}, under this fingerprint", f"width {expected}", fix)
 
 
 def not_filled(missing: Sequence[str], asked: int) -> TableError:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from behaviour_cases import WIDTH, many, random_rows, tiny
 
 from repro.behaviours.encoding import BehaviourEncoder
-from repro.behaviours.table import fill, look_up, open_table
-from repro.errors import ConfigError, DataError
+from repro.behaviours.table import MemoryTable, fill, look_up, open_table
+from repro.errors import ConfigError, DataError, TableError
 
 FINGERPRINT = "f" * 64
 
@@ -73,6 +75,44 @@ def test_a_width_that_is_no_number_from_1_is_refused(folder, width) -> None:
 def test_a_fingerprint_that_is_no_text_is_refused(folder, fingerprint) -> None:
     with pytest.raises(ConfigError, match="fingerprint of the behaviour table"):
         open_table(folder, fingerprint, WIDTH)
+
+
+def test_another_width_under_one_fingerprint_is_refused_with_both(tmp_path) -> None:
+    pytest.importorskip("lance")
+    open_table(tmp_path, FINGERPRINT, WIDTH).add(*random_rows(3))
+    with pytest.raises(TableError, match=r"vectors of width 48, .*\n  expected: width 50") as error:
+        open_table(tmp_path, FINGERPRINT, 50)
+    assert "delete" not in error.value.fix
+    assert len(open_table(tmp_path, FINGERPRINT, WIDTH)) == 3
+
+
+def test_a_table_of_another_width_than_the_encoder_is_refused() -> None:
+    backbone = tiny()
+    encoder, behaviours = BehaviourEncoder(backbone, 2), many(backbone, 3)
+    table = MemoryTable(encoder.fingerprint, encoder.width + 1)
+    with pytest.raises(
+        TableError, match=rf"width {encoder.width + 1}, .*\n  expected: width {encoder.width}"
+    ):
+        fill(table, behaviours, encoder)
+    with pytest.raises(TableError, match=rf"expected: width {encoder.width}"):
+        look_up(table, behaviours, np.arange(3), encoder)
+
+
+@pytest.mark.parametrize("name", [".", "table.lance", "lock", "vectors.f32", "vectors.json"])
+def test_a_file_in_place_of_a_folder_or_the_reverse_is_named(tmp_path, name) -> None:
+    pytest.importorskip("lance")
+    path: Path = tmp_path / "table" / name
+    path.parent.mkdir(exist_ok=True)
+    if name in (".", "table.lance"):
+        path.write_text("not a table")
+        found, expected = "a file", "a folder"
+    else:
+        path.mkdir()
+        found, expected = "a folder", "a file"
+    with pytest.raises(TableError) as error:
+        open_table(tmp_path / "table", FINGERPRINT, WIDTH)
+    assert str(error.value).startswith(f"{path}: {found}\n  expected: {expected} of a behaviour table")
+    assert "space" not in str(error.value) and path.exists()
 
 
 def bad_numbers():
