@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from behaviour_cases import TEMPLATE, WIDTH, make_behaviours, many, random_rows,
 from repro.behaviours import table as table_module
 from repro.behaviours.encoding import BehaviourEncoder
 from repro.behaviours.table import MemoryTable, fill, look_up, open_table
-from repro.errors import ConfigError, TableError
+from repro.errors import ConfigError, DataError, TableError
 from repro.paths import PROJECT_ROOT
 from repro.prompts.templates import Template
 
@@ -144,3 +145,38 @@ def test_of_two_that_fill_one_table_one_encodes(tmp_path) -> None:
         thread.join()
     assert sorted(added) == [0, len(behaviours)]
     assert [len(table) for table in tables] == [len(behaviours)] * 2
+
+
+@pytest.mark.skipif(not HAS_LANCE, reason="pylance is not installed")
+@pytest.mark.parametrize("shared", [True, False], ids=["one opening", "two openings"])
+def test_of_two_that_add_the_same_behaviours_at_once_one_is_refused(tmp_path, monkeypatch, shared) -> None:
+    """Each holds on after it found them missing until the other has, too; under the lock it never does."""
+    from repro.behaviours.lance_table import LanceTable
+
+    tables = [LanceTable(tmp_path / "table", FINGERPRINT, WIDTH) for _ in range(2)]
+    both, write = threading.Barrier(2), LanceTable.write
+
+    def held_on(table, texts, vectors):
+        written = write(table, texts, vectors)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.5)
+        return written
+
+    monkeypatch.setattr(LanceTable, "write", held_on)
+    refused: list[str] = []
+
+    def add(table: LanceTable) -> None:
+        try:
+            table.add(*random_rows(5))
+        except DataError as error:
+            refused.append(error.found)
+
+    threads = [threading.Thread(target=add, args=(tables[0 if shared else i],)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[:26] for found in refused] == ["5 are in the table already"]
+    again = open_table(tmp_path / "table", FINGERPRINT, WIDTH)
+    assert (len(again), again.version) == (5, 2)
+    assert np.array_equal(again.vectors().numpy(), random_rows(5)[1])
