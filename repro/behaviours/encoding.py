@@ -28,9 +28,21 @@ LENGTH_MULTIPLE = 16
 NUMERICS = 1  # raise when the same weights and texts would give other vectors
 
 
-def padded_length(length: int) -> int:
-    """Tokens a behaviour is padded to; a function of the behaviour alone, whatever it is batched with."""
-    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+def padded_lengths(lengths: np.ndarray) -> np.ndarray:
+    """(B,) int64 tokens that behaviours are padded to; of each alone, whatever it is batched with.
+
+    Args:
+        lengths: (B,) int64.
+    """
+    return -(-lengths // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+
+
+def padded_tokens(tokens: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """(B, length) int64 token ids of B behaviours, padded on the right."""
+    ids = np.zeros((len(tokens), length), dtype=np.int64)
+    for row, own in zip(ids, tokens, strict=True):
+        row[: len(own)] = own
+    return ids
 
 
 @contextmanager
@@ -130,17 +142,16 @@ class BehaviourEncoder:
             where = f"behaviour {int(lengths.argmin())} of {len(lengths)}"
             raise DataError(where, "its text is empty", "at least one token", "drop it, or give it a text")
         vectors = np.empty((len(tokens), self.width), dtype=np.float32)
-        padded = np.array([padded_length(length) for length in lengths.tolist()], dtype=np.int64)
+        padded = padded_lengths(lengths)
         for length in np.unique(padded).tolist():
             group = np.flatnonzero(padded == length)
             rows = max(1, self.batch_tokens // length)
             for start in range(0, len(group), rows):
                 chosen = group[start : start + rows]
-                ids = np.zeros((rows, length), dtype=np.int64)
-                for row, behaviour in enumerate(np.resize(chosen, rows).tolist()):  # repeats fill it up
-                    ids[row, : lengths[behaviour]] = tokens[behaviour]
-                counts = torch.from_numpy(np.resize(lengths[chosen], rows)).to(self.device)
-                out = self._forward(torch.from_numpy(ids).to(self.device), counts)
+                batch = np.resize(chosen, rows)  # repeats fill it up
+                ids = torch.from_numpy(padded_tokens([tokens[b] for b in batch.tolist()], length))
+                counts = torch.from_numpy(lengths[batch])
+                out = self._forward(ids.to(self.device), counts.to(self.device))
                 vectors[chosen] = out[: len(chosen)].cpu().numpy()
         return vectors
 
