@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from repro.backbones.decoder import check_layers
 from repro.backbones.dense_layers import DenseLayers
 from repro.backbones.loading import Backbone
+from repro.behaviours.checks import is_whole
 from repro.behaviours.pooling import POOLINGS, pooled
 from repro.errors import ConfigError, DataError
 from repro.prompts.templates import Template
@@ -27,9 +28,21 @@ LENGTH_MULTIPLE = 16
 NUMERICS = 1  # raise when the same weights and texts would give other vectors
 
 
-def padded_length(length: int) -> int:
-    """Tokens a behaviour is padded to; a function of the behaviour alone, whatever it is batched with."""
-    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+def padded_lengths(lengths: np.ndarray) -> np.ndarray:
+    """(B,) int64 tokens that behaviours are padded to; of each alone, whatever it is batched with.
+
+    Args:
+        lengths: (B,) int64.
+    """
+    return -(-lengths // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+
+
+def padded_tokens(tokens: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """(B, length) int64 token ids of B behaviours, padded on the right."""
+    ids = np.zeros((len(tokens), length), dtype=np.int64)
+    for row, own in zip(ids, tokens, strict=True):
+        row[: len(own)] = own
+    return ids
 
 
 @contextmanager
@@ -68,7 +81,8 @@ class BehaviourEncoder:
         num_layers: m, from 1 to one less than the backbone's layers.
         pooling: `last` or `mean`.
         precision: `fp32`, or `bf16` for autocast as in training.
-        batch_tokens: padded tokens of a forward pass; None: 1024 on a CPU, 16384 elsewhere.
+        batch_tokens: padded tokens of a forward pass, from 1; a longer behaviour goes alone. None: 1024 on a
+            CPU, 16384 elsewhere.
         template: of the behaviours; only the format of an interaction and its token limit matter.
 
     Raises:
@@ -84,9 +98,12 @@ class BehaviourEncoder:
         batch_tokens: int | None = None,
         template: Template | None = None,
     ) -> None:
-        if not 1 <= num_layers < backbone.num_layers:
+        if not is_whole(num_layers) or not 1 <= num_layers < backbone.num_layers:
             expected = f"1 to {backbone.num_layers - 1}: some of the backbone's layers, and not all"
-            raise ConfigError("num_layers (m)", str(num_layers), expected, "choose another layer cut")
+            raise ConfigError("num_layers (m)", repr(num_layers), expected, "choose another layer cut")
+        if batch_tokens is not None and (not is_whole(batch_tokens) or batch_tokens < 1):
+            expected = "a whole number from 1, or None for the device's own"
+            raise ConfigError("batch_tokens", repr(batch_tokens), expected, "choose more tokens")
         for name, value, known in (("pooling", pooling, POOLINGS), ("precision", precision, PRECISIONS)):
             if value not in known:
                 raise ConfigError(name, repr(value), f"one of {', '.join(known)}", "choose one of these")
@@ -101,7 +118,7 @@ class BehaviourEncoder:
         self._layers = DenseLayers(backbone.layers[:num_layers], backbone.decoder.rotary_emb)
         made_of = {
             "backbone": backbone.fingerprint,
-            "num_layers": num_layers,
+            "num_layers": int(num_layers),
             "pooling": pooling,
             "precision": precision,
             "interaction": self.template.interaction,
@@ -125,17 +142,16 @@ class BehaviourEncoder:
             where = f"behaviour {int(lengths.argmin())} of {len(lengths)}"
             raise DataError(where, "its text is empty", "at least one token", "drop it, or give it a text")
         vectors = np.empty((len(tokens), self.width), dtype=np.float32)
-        padded = np.array([padded_length(length) for length in lengths.tolist()], dtype=np.int64)
+        padded = padded_lengths(lengths)
         for length in np.unique(padded).tolist():
             group = np.flatnonzero(padded == length)
             rows = max(1, self.batch_tokens // length)
             for start in range(0, len(group), rows):
                 chosen = group[start : start + rows]
-                ids = np.zeros((rows, length), dtype=np.int64)
-                for row, behaviour in enumerate(np.resize(chosen, rows).tolist()):  # repeats fill it up
-                    ids[row, : lengths[behaviour]] = tokens[behaviour]
-                counts = torch.from_numpy(np.resize(lengths[chosen], rows)).to(self.device)
-                out = self._forward(torch.from_numpy(ids).to(self.device), counts)
+                batch = np.resize(chosen, rows)  # repeats fill it up
+                ids = torch.from_numpy(padded_tokens([tokens[b] for b in batch.tolist()], length))
+                counts = torch.from_numpy(lengths[batch])
+                out = self._forward(ids.to(self.device), counts.to(self.device))
                 vectors[chosen] = out[: len(chosen)].cpu().numpy()
         return vectors
 

@@ -12,12 +12,17 @@ Lance writes the data of an update first and then one small manifest, which is r
 that is killed anywhere before leaves the table at its last version, with at most some files that nothing
 refers to (the next writer removes them). Versions are Lance's; rows are only ever appended, so a row number
 stays what it is.
+
+Lance itself leaves it to the operating system when files reach the disk. Here data are fsynced before the
+manifest is made, and the manifest before an update counts as done: a power cut costs nothing that was
+reported. One in the instant between a manifest's name and its content leaves a damaged newest version; the
+error then names the file to delete to go on from the version before. That is not done unasked: vectors of
+another encoder cannot be encoded again, and the file may come back from a copy.
 """
 
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,11 +35,22 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from repro.behaviours.table import check_new_rows, other_fingerprint
+from repro.behaviours.checks import check_new_rows, check_opened
+from repro.behaviours.lance_files import (
+    Damage,
+    check_kinds,
+    checked_vectors,
+    checksum,
+    manifests,
+    reading,
+    survey,
+    sync,
+    writing,
+)
+from repro.behaviours.table import other_fingerprint, other_width
 from repro.behaviours.vector_file import VectorFile
 from repro.errors import StorageError, TableError
 
-_READ_ROWS = 8192  # vectors in memory while they are exported
 _FINGERPRINT = b"fingerprint"  # in the schema
 INSTALL = "python -m pip install pylance"
 
@@ -58,26 +74,31 @@ class LanceTable:
     Args:
         folder: of the table.
         fingerprint: of the encoder; another one's table is refused.
-        width: E.
+        width: E, from 1.
 
     Raises:
-        TableError: another fingerprint, damaged, or `pylance` is missing.
+        ConfigError: a width below 1, or an empty fingerprint.
+        TableError: another fingerprint or width, damaged, or `pylance` is missing.
         StorageError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, fingerprint: str, width: int) -> None:
+        check_opened(fingerprint, width)
         self.folder, self.fingerprint, self.width = Path(folder), fingerprint, width
         self._lance = _lance()
-        self._uri = str(self.folder / "table.lance")
+        self._data_set = self.folder / "table.lance"
+        self._uri = str(self._data_set)
         self._file = VectorFile(self.folder, width)
         self._row: dict[str, int] = {}
+        self._files: list[str] = []  # of Lance's, names in the order of rows; each is new, and never changed
         vector = pa.list_(pa.float32(), width)
         fields = [("text", pa.string()), ("vector", vector), ("crc32", pa.uint32())]
         self._schema = pa.schema(
             [pa.field(name, kind, nullable=False) for name, kind in fields],
             metadata={_FINGERPRINT: fingerprint.encode()},
         )
-        with _writing(self.folder):
+        check_kinds(self.folder)
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / "lock")
         if not self._exists():
@@ -86,13 +107,20 @@ class LanceTable:
 
     def _exists(self) -> bool:
         """Whether a version or data of one is there; a kill during creation leaves neither."""
-        return any(Path(self._uri).glob("_versions/*.manifest")) or any(Path(self._uri).glob("data/*"))
+        return any(self._data_set.glob("_versions/*.manifest")) or any(self._data_set.glob("data/*"))
 
     def _create(self) -> None:
-        with _writing(self.folder), self._lock:
+        with writing(self.folder), self._lock:
             if not self._exists():  # another process may have been faster
                 empty = self._schema.empty_table()
                 self._lance.write_dataset(empty, self._uri, schema=self._schema, mode="create")
+                self._sync_newest()
+                sync(self._data_set, self.folder, self.folder.parent)
+
+    def _sync_newest(self) -> None:
+        """Have the newest version on the disk itself."""
+        *_, newest = manifests(self._data_set).values()
+        sync(newest, newest.parent)
 
     @property
     def version(self) -> int:
@@ -106,19 +134,28 @@ class LanceTable:
         """Go to the newest version.
 
         Raises:
-            TableError: damaged, or of another fingerprint.
+            TableError: damaged, of another fingerprint or width, or set back to an older version meanwhile.
         """
         with self._reading():
-            self._dataset = self._lance.dataset(self._uri)
-            schema = self._dataset.schema
+            dataset = self._lance.dataset(self._uri)
+            schema, fragments = dataset.schema, dataset.get_fragments()
+            files = [file.path for fragment in fragments for file in fragment.data_files()]
         found = (schema.metadata or {}).get(_FINGERPRINT, b"").decode()
         if found != self.fingerprint:
             raise other_fingerprint(self.folder, found, self.fingerprint)
+        kinds = [field.type for field in schema if field.name == "vector"]
+        if kinds and isinstance(kinds[0], pa.FixedSizeListType) and kinds[0].list_size != self.width:
+            raise other_width(self.folder, kinds[0].list_size, self.width)
         if not schema.equals(self._schema):
             raise self._damaged(f"columns {schema.names} of other types")
+        if files[: len(self._files)] != self._files:
+            found = f"version {dataset.version} does not go on from what this process has read"
+            fix = "start this process again: the table was set back or built anew meanwhile"
+            raise TableError(self.folder, found, "a table that only grows", fix)
+        self._dataset, self._files = dataset, files
         with self._reading():
-            known, rows = len(self._row), self._dataset.count_rows()
-            column = self._dataset.to_table(columns=["text"], offset=known, scan_in_order=True)["text"]
+            known, rows = len(self._row), dataset.count_rows()
+            column = dataset.to_table(columns=["text"], offset=known, scan_in_order=True)["text"]
             column.validate(full=True)  # damaged offsets would crash the conversion
             self._row.update(zip(column.to_pylist(), range(known, rows), strict=True))
         if len(self._row) != rows:
@@ -129,12 +166,20 @@ class LanceTable:
         """Hold off other writers; on entering, go to the newest version and remove what a kill left."""
         with self._lock:
             self.refresh()
-            with _writing(self.folder):
+            self._clean_up()
+            yield
+
+    def _clean_up(self) -> None:
+        try:
+            with writing(self.folder):
                 self._dataset.cleanup_old_versions(
                     older_than=timedelta(days=36500),  # keeps every version, unreferenced files go
                     delete_unverified=True,
                 )
-            yield
+        except StorageError as error:
+            if survey(self._lance, self._data_set).broken:  # Lance has read all manifests
+                raise self._damaged(error.found) from error
+            raise
 
     def rows(self, texts: Sequence[str]) -> np.ndarray:
         """As in `BehaviourTable`."""
@@ -160,25 +205,33 @@ class LanceTable:
         vectors = check_new_rows(self, texts, vectors)
         if not len(texts):
             return []
-        sums = [_checksum(text, vector) for text, vector in zip(texts, vectors, strict=True)]
+        sums = [checksum(text, vector) for text, vector in zip(texts, vectors, strict=True)]
         columns = [
             pa.array(texts, pa.string()),
             pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.width),
             pa.array(sums, pa.uint32()),
         ]
         rows = pa.table(columns, schema=self._schema)
-        with _writing(self.folder):
+        with writing(self.folder):
             written = self._lance.fragment.write_fragments(rows, self._uri, schema=self._schema)
+            data = self._data_set / "data"
+            sync(*(data / file.path for fragment in written for file in fragment.files))
+            sync(data, self._data_set)
         return [json.dumps(fragment.to_json()) for fragment in written]
 
     def commit(self, written: Sequence[str]) -> None:
-        """Make written rows part of the table, all of them at once, as one new version."""
+        """Make written rows part of the table, all of them at once, as one new version.
+
+        Raises:
+            As `add`.
+        """
         if not written:
             return
         fragments = [self._lance.FragmentMetadata.from_json(each) for each in written]
         append = self._lance.LanceOperation.Append(fragments)
-        with _writing(self.folder):
+        with writing(self.folder):
             self._lance.LanceDataset.commit(self._uri, append, read_version=self.version)
+            self._sync_newest()
         self.refresh()
 
     def vectors(self) -> Tensor:
@@ -193,9 +246,9 @@ class LanceTable:
         if not rows:
             return torch.empty(0, self.width)
         if self._exported() < rows:
-            with _writing(self.folder), self._lock:
+            with writing(self.folder), self._lock:
                 if (there := self._exported()) < rows:  # another process may have been faster
-                    self._file.append(there, self._checked(there), self._data_files())
+                    self._file.append(there, self._checked(there), self._files)
         return self._file.mapped(rows)
 
     def verify(self) -> None:
@@ -210,56 +263,31 @@ class LanceTable:
 
     def _exported(self) -> int:
         """How many rows the mapped file holds; it may be more than this version has."""
-        try:
-            files = self._data_files()
-        except (OSError, ValueError):
-            return 0
-        return self._file.rows_of(files, len(self))
-
-    def _data_files(self) -> list[str]:
-        """Names of Lance's data files in the order of rows; each is new, and never changed."""
-        return [file.path for fragment in self._dataset.get_fragments() for file in fragment.data_files()]
+        return self._file.rows_of(self._files, len(self))
 
     def _checked(self, first: int) -> Iterator[np.ndarray]:
         """The vectors from row `first` on, some rows at a time, each held against its checksum."""
         with self._reading():
-            batches = self._dataset.to_batches(batch_size=_READ_ROWS, offset=first, scan_in_order=True)
-            for batch in batches:
-                batch.validate(full=True)
-                text, vector, crc32 = (batch.column(name) for name in self._schema.names)
-                vectors = vector.flatten().to_numpy().reshape(-1, self.width)
-                for own, row, expected in zip(text.to_pylist(), vectors, crc32.to_pylist(), strict=True):
-                    if _checksum(own, row) != expected:
-                        raise self._damaged(f"the vector of {own!r} is not what was written")
-                yield vectors
+            yield from checked_vectors(self._dataset, first)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """What Lance says of unreadable files, as a `TableError`."""
         try:
-            yield
-        except BaseException as error:
-            known = isinstance(error, (OSError, ValueError, RuntimeError, KeyError))
-            if not known and type(error).__name__ != "PanicException":  # of Rust, no subclass of Exception
-                raise
-            raise self._damaged(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+            with reading():
+                yield
+        except Damage as error:
+            raise self._damaged(str(error)) from error
 
     def _damaged(self, found: str) -> TableError:
+        """The error for damage; it says which version is whole and how to go on from there."""
         fix = f"delete {self.folder} and build the table again, or restore it from a copy"
+        left = survey(self._lance, self._data_set)
+        if left.rows and left.broken:
+            broken = " and ".join(map(str, left.broken))
+            fix = (
+                f"stop what uses the table, delete {broken} and run the same command again: version "
+                f"{left.version} is whole, with {left.rows} behaviours, and what it lacks is encoded again; "
+                "or restore the folder from a copy"
+            )
         return TableError(self.folder, f"damaged: {found}", "a whole behaviour table", fix)
-
-
-def _checksum(text: str, vector: np.ndarray) -> int:
-    return zlib.crc32(vector.data, zlib.crc32(text.encode()))
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """What the operating system or Lance says of a failed write, as a `StorageError`."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        fix = "free space or fix permissions, then run the same command again: the table is as it was"
-        found = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        expected = "a folder that can be written, with enough free space"
-        raise StorageError(folder, found, expected, fix) from error

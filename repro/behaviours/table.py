@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repro.behaviours.checks import check_new_rows, check_numbers, check_opened
 from repro.behaviours.texts import Behaviours
-from repro.errors import ConfigError, DataError, TableError
+from repro.errors import ConfigError, TableError
 
 if TYPE_CHECKING:
     from repro.behaviours.encoding import BehaviourEncoder  # with it come transformers
@@ -54,9 +55,13 @@ class BehaviourTable(Protocol):
 
         Vectors may come from any encoder of that width: images or audio, say, under a key of their own.
 
+        Args:
+            texts: distinct, new, not empty.
+            vectors: (len(texts), E) real numbers, kept as float32; a tensor without gradient will do.
+
         Raises:
-            DataError: an empty text, one that is there already or comes twice; vectors of another shape, or
-                not finite.
+            DataError: an empty text, one that is there already or comes twice, or is no text; vectors of
+                another shape, not real, or not finite.
         """
         ...
 
@@ -65,37 +70,19 @@ class BehaviourTable(Protocol):
         ...
 
 
-def check_new_rows(table: BehaviourTable, texts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
-    """The vectors as float32, after everything that `BehaviourTable.add` promises to refuse was refused."""
-    where, again = "rows for the behaviour table", "add each behaviour once, with a text"
-    expected = (len(texts), table.width)
-    if vectors.shape != expected:
-        raise DataError(where, f"vectors of shape {vectors.shape}", f"{expected}", "encode one per text")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    if not np.isfinite(vectors).all():
-        bad = texts[int(np.argmin(np.isfinite(vectors).all(1)))]
-        raise DataError(where, f"a vector of {bad!r} is not finite", "numbers", "check the encoder")
-    if any(not text.strip() for text in texts):
-        raise DataError(where, "an empty text", "a text per behaviour", again)
-    if len(set(texts)) < len(texts):
-        raise DataError(where, f"{len(texts) - len(set(texts))} texts come twice", "distinct texts", again)
-    there = np.flatnonzero(table.rows(texts) >= 0)
-    if len(there):
-        found = f"{len(there)} are in the table already, {texts[int(there[0])]!r} first"
-        raise DataError(where, found, "new behaviours", "look rows up first, or use fill")
-    return vectors
-
-
 class MemoryTable:
     """A table that lives as long as the process.
 
     Args:
         fingerprint: of the encoder.
-        width: E.
+        width: E, from 1.
+
+    Raises:
+        ConfigError: a width below 1, or an empty fingerprint.
     """
 
     def __init__(self, fingerprint: str, width: int) -> None:
+        check_opened(fingerprint, width)
         self.fingerprint, self.width, self.version = fingerprint, width, 0
         self._row: dict[str, int] = {}
         self._vectors = np.empty((0, width), dtype=np.float32)  # with room for more
@@ -141,8 +128,9 @@ def open_table(folder: Path | None, fingerprint: str, width: int) -> BehaviourTa
         fingerprint, width: of the encoder that will use it.
 
     Raises:
-        TableError: a table of another fingerprint, or a damaged one.
+        TableError: a table of another fingerprint or width, or a damaged one.
         StorageError: the folder cannot be written.
+        ConfigError: a width below 1, or an empty fingerprint.
     """
     if folder is None:
         return MemoryTable(fingerprint, width)
@@ -187,6 +175,8 @@ def check_encoder(table: BehaviourTable, behaviours: Behaviours, encoder: Behavi
     """
     if table.fingerprint != encoder.fingerprint:
         raise other_fingerprint("behaviour table", table.fingerprint, encoder.fingerprint)
+    if table.width != encoder.width:
+        raise other_width("behaviour table", table.width, encoder.width)
     own, of_texts = encoder.template, behaviours.template
     if (own.interaction, own.max_item_tokens) != (of_texts.interaction, of_texts.max_item_tokens):
         found = f"interaction {own.interaction!r}, at most {own.max_item_tokens} tokens"
@@ -202,6 +192,12 @@ def other_fingerprint(where: object, found: str, expected: str) -> TableError:
         f"fingerprint {expected[:12]}: the same model, tokenizer, template, layer cut, pooling and precision",
         "choose another folder for this encoder, or delete the table and build it again",
     )
+
+
+def other_width(where: object, found: int, expected: int) -> TableError:
+    """The error for a table of this fingerprint whose vectors have another width."""
+    fix = f"open it with width {found}, or give width {expected} a fingerprint and a folder of its own"
+    return TableError(where, f"vectors of width {found}, under this fingerprint", f"width {expected}", fix)
 
 
 def not_filled(missing: Sequence[str], asked: int) -> TableError:
@@ -223,13 +219,14 @@ def look_up(
     """(len(numbers), E) float32 vectors of some behaviours.
 
     Args:
-        numbers: behaviours, in any order, repeats allowed.
+        numbers: of behaviours, (n,) int from 0 to len(behaviours) - 1, in any order, repeats allowed.
         encoder: encodes on the fly what the table lacks, without adding it; None: that is not allowed.
 
     Raises:
+        DataError: a number outside the range, or none.
         TableError: a behaviour is missing and there is no encoder; or as `fill`.
     """
-    distinct, place = np.unique(numbers, return_inverse=True)
+    distinct, place = np.unique(check_numbers(numbers, len(behaviours)), return_inverse=True)
     texts = behaviours.texts_of(distinct)
     row = table.rows(texts)
     missing = np.flatnonzero(row < 0)

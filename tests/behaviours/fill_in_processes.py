@@ -1,7 +1,7 @@
 """One process of several that fill a table; a script for `accelerate launch` in the test beside it.
 
-`fill_in_processes.py FOLDER CHUNK DEADLY_CALL` writes what this process did to FOLDER-<rank>.json. The last
-process kills itself at its DEADLY_CALL-th call of the encoder (0: never).
+`fill_in_processes.py FOLDER CHUNK VICTIM DEADLY_CALL` writes what this process did to FOLDER-<rank>.json.
+Process number VICTIM kills itself at its DEADLY_CALL-th call of the encoder (0: never).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from repro.behaviours.lance_table import LanceTable
 from repro.behaviours.table import open_table
 
 
-def main(folder: Path, chunk: int, deadly_call: int) -> None:
+def main(folder: Path, chunk: int, victim: int, deadly_call: int) -> None:
     build.CHUNK = chunk
     state = PartialState(cpu=True)
     backbone = tiny()
@@ -40,7 +40,7 @@ def main(folder: Path, chunk: int, deadly_call: int) -> None:
 
     def counted(tokens):
         calls.append(len(tokens))
-        if state.is_last_process and len(calls) == deadly_call:
+        if state.process_index == victim and len(calls) == deadly_call:
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(tokens)
 
@@ -52,4 +52,4 @@ def main(folder: Path, chunk: int, deadly_call: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import subprocess
 import sys
@@ -22,14 +23,6 @@ from repro.prompts.templates import Template
 
 HAS_LANCE = importlib.util.find_spec("lance") is not None
 FINGERPRINT = "f" * 64
-
-
-@pytest.fixture(params=["memory", "disk"])
-def folder(request, tmp_path):
-    """Where a table is opened: None is memory."""
-    if request.param == "disk" and not HAS_LANCE:
-        pytest.skip("pylance is not installed")
-    return tmp_path / "table" if request.param == "disk" else None
 
 
 def test_rows_are_found_in_the_order_they_were_added(folder) -> None:
@@ -57,32 +50,6 @@ def test_vectors_that_were_given_out_stay_as_they_were(folder) -> None:
     table.add(*random_rows(4, first=4))
     assert table.vectors().shape == (8, WIDTH)
     assert torch.equal(given, copy) and torch.equal(table.vectors()[:4], copy)
-
-
-def bad_rows():
-    texts, vectors = random_rows(3)
-    nan, large = vectors.copy(), vectors.astype(np.float64)
-    nan[1, 2], large[1, 2] = np.nan, 1e300
-    yield "empty", [texts[0], " ", texts[2]], vectors, "an empty text"
-    yield "twice", [texts[0], texts[0], texts[2]], vectors, "1 texts come twice"
-    yield "there", [texts[0], "\ntext 101: yes", texts[2]], vectors, "1 are in the table already"
-    yield "width", texts, vectors[:, 1:], rf"vectors of shape \(3, {WIDTH - 1}\)"
-    yield "count", texts, vectors[1:], rf"vectors of shape \(2, {WIDTH}\)"
-    yield "nan", texts, nan, "'.ntext 1: yes' is not finite"
-    yield "beyond float32", texts, large, "'.ntext 1: yes' is not finite"
-
-
-@pytest.mark.parametrize("case", list(bad_rows()), ids=lambda case: case[0])
-def test_bad_rows_are_refused_and_change_nothing(folder, case) -> None:
-    _, texts, vectors, message = case
-    table = open_table(folder, FINGERPRINT, WIDTH)
-    table.add(*random_rows(3, first=100))
-    version = table.version
-    with pytest.raises(DataError, match=message):
-        table.add(texts, vectors)
-    assert (len(table), table.version) == (3, version)
-    table.add(*random_rows(3))
-    assert len(table) == 6
 
 
 def test_vectors_of_any_encoder_are_taken(folder) -> None:
@@ -178,3 +145,38 @@ def test_of_two_that_fill_one_table_one_encodes(tmp_path) -> None:
         thread.join()
     assert sorted(added) == [0, len(behaviours)]
     assert [len(table) for table in tables] == [len(behaviours)] * 2
+
+
+@pytest.mark.skipif(not HAS_LANCE, reason="pylance is not installed")
+@pytest.mark.parametrize("shared", [True, False], ids=["one opening", "two openings"])
+def test_of_two_that_add_the_same_behaviours_at_once_one_is_refused(tmp_path, monkeypatch, shared) -> None:
+    """Each holds on after it found them missing until the other has, too; under the lock it never does."""
+    from repro.behaviours.lance_table import LanceTable
+
+    tables = [LanceTable(tmp_path / "table", FINGERPRINT, WIDTH) for _ in range(2)]
+    both, write = threading.Barrier(2), LanceTable.write
+
+    def held_on(table, texts, vectors):
+        written = write(table, texts, vectors)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.5)
+        return written
+
+    monkeypatch.setattr(LanceTable, "write", held_on)
+    refused: list[str] = []
+
+    def add(table: LanceTable) -> None:
+        try:
+            table.add(*random_rows(5))
+        except DataError as error:
+            refused.append(error.found)
+
+    threads = [threading.Thread(target=add, args=(tables[0 if shared else i],)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[:26] for found in refused] == ["5 are in the table already"]
+    again = open_table(tmp_path / "table", FINGERPRINT, WIDTH)
+    assert (len(again), again.version) == (5, 2)
+    assert np.array_equal(again.vectors().numpy(), random_rows(5)[1])

@@ -22,7 +22,7 @@ from repro.paths import PROJECT_ROOT
 PROCESSES, CHUNK, LIMIT_S = 2, 40, 120
 
 
-def launch(folder: Path, deadly_call: int = 0) -> int:
+def launch(folder: Path, victim: int = 0, deadly_call: int = 0) -> int:
     """`accelerate launch` of the script beside; its exit code."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -38,8 +38,7 @@ def launch(folder: Path, deadly_call: int = 0) -> int:
         "no",
         str(script),
         str(folder),
-        str(CHUNK),
-        str(deadly_call),
+        *map(str, (CHUNK, victim, deadly_call)),
     ]
     environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
@@ -81,11 +80,15 @@ def test_two_processes_share_the_work(tmp_path, expected) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
-def test_one_process_killed_leaves_the_last_version_and_the_next_run_goes_on(tmp_path, expected) -> None:
+@pytest.mark.parametrize("victim", [0, PROCESSES - 1], ids=["first", "last"])
+def test_one_process_killed_leaves_the_last_version_and_the_next_run_goes_on(
+    tmp_path, expected, victim
+) -> None:
+    """The first one commits and holds the lock; the others write only."""
     pytest.importorskip("lance")
     behaviours, encoder, vectors = expected
     folder = tmp_path / "table"
-    assert launch(folder, deadly_call=2) != 0
+    assert launch(folder, victim, deadly_call=2) != 0
     table = open_table(folder, encoder.fingerprint, encoder.width)
     there = table.rows(behaviours.text) >= 0
     assert 0 < there.sum() == len(table) == PROCESSES * CHUNK

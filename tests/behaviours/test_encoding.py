@@ -103,12 +103,6 @@ def test_everything_that_changes_a_vector_changes_the_fingerprint() -> None:
     assert same.fingerprint == usual, "neither adapters, batching nor the instruction change a vector"
 
 
-@pytest.mark.parametrize("num_layers", [-1, 0, 4, 5])
-def test_m_out_of_range_is_refused(num_layers) -> None:
-    with pytest.raises(ConfigError, match=rf"num_layers \(m\): {num_layers}"):
-        BehaviourEncoder(tiny(), num_layers)
-
-
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="one of last, mean"):
         BehaviourEncoder(tiny(), LAYERS, "max")

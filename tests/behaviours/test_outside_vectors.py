@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,14 +10,6 @@ from repro.errors import DataError, TableError
 
 OUTSIDE, WIDTH = "f" * 64, 12  # the fingerprint that some image encoder gives itself
 KEYS = ("image:poster-1.jpg", "image:poster-2.jpg", "audio:trailer-1.wav")
-
-
-@pytest.fixture(params=["memory", "lance"])
-def folder(request, tmp_path) -> Path | None:
-    if request.param == "memory":
-        return None
-    pytest.importorskip("lance", reason="pylance is not installed")
-    return tmp_path / "outside.lance"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from repro.behaviours.build import fill_in_parallel as fill
 from repro.behaviours.build import processes
 from repro.behaviours.encoding import BehaviourEncoder
-from repro.behaviours.table import BehaviourTable, open_table
+from repro.behaviours.table import BehaviourTable, keeps_tables, open_table
 from repro.behaviours.texts import Behaviours
 from repro.errors import RecordError
 from repro.records.atomic import json_bytes, write_file
@@ -38,8 +37,8 @@ class Fillings(Section):
 
 
 def tables_folder(root: Path) -> Path | None:
-    """Where tables go below `root`; None (in memory) where Lance is not installed."""
-    return root / "behaviours" if importlib.util.find_spec("lance") is not None else None
+    """Where tables go below `root`; None (in memory) where none are kept."""
+    return root / "behaviours" if keeps_tables() else None
 
 
 def _folder(tables: Path | None, encoder: BehaviourEncoder) -> Path | None:

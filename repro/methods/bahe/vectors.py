@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from repro.backbones.visibility import send
-from repro.behaviours.encoding import BehaviourEncoder, padded_length
+from repro.behaviours.encoding import BehaviourEncoder, padded_lengths, padded_tokens
 from repro.behaviours.table import BehaviourTable, look_up, missing_behaviours, not_filled
 from repro.behaviours.texts import Behaviours
 
@@ -96,16 +96,14 @@ class TextVectors:
 
     def __init__(self, behaviours: Behaviours) -> None:
         self.behaviours = behaviours
-        self._padded = np.array([padded_length(length) for length in behaviours.lengths.tolist()])
+        self._padded = padded_lengths(behaviours.lengths)
 
     def load(self, behaviours: np.ndarray, device: torch.device | str) -> LoadedBehaviours:
         """As in `BehaviourVectors`; grouped by padded length, as the encoder pads them."""
         groups, num_padded = [], 0
         for length in np.unique(self._padded[behaviours]).tolist():
             place = np.flatnonzero(self._padded[behaviours] == length)
-            tokens = np.zeros((len(place), length), dtype=np.int64)
-            for line, ids in zip(tokens, self.behaviours.tokens_of(behaviours[place]), strict=True):
-                line[: len(ids)] = ids
+            tokens = padded_tokens(self.behaviours.tokens_of(behaviours[place]), length)
             lengths = self.behaviours.lengths[behaviours[place]]
             groups.append(Texts(*(send(each, torch.device(device)) for each in (tokens, lengths, place))))
             num_padded += tokens.size
