@@ -22,6 +22,8 @@ def trained_text(first: Mapping[str, Any], blocks: Sequence[Block]) -> str:
     Args:
         first: a row of the sweep. Nothing is said of one in fp8: no run trains so.
     """
+    if first.get("fp8") is not None:
+        return ""
     said = []
     for block in _alike(first, blocks):
         found = [text for row in block.rows if row != SW and (text := _reductions(block, row))]
