@@ -22,8 +22,8 @@ METRICS: dict[Metric, str] = {"auc": "AUC", "gauc": "GAUC"}
 LEGEND = (
     "the strongest, by the metric at hand, of a logistic regression on three like rates known before the "
     "target and of these rates alone. Clearly above: AUC and GAUC both higher, each with a p-value below "
-    f"{ALPHA_TEXT} (bootstrap over users and seeds, paired, two-sided, Holm-adjusted over the trained rows of "
-    f"a device), and at least {MIN_SEEDS} seeds. No other row is called good."
+    f"{ALPHA_TEXT} (bootstrap over users and seeds, paired, two-sided, Holm-adjusted over the trained rows "
+    f"of a device), and at least {MIN_SEEDS} seeds. No other row is called good."
 )
 
 
