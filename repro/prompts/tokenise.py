@@ -14,6 +14,8 @@ from repro.data.interactions import Items
 from repro.errors import DataError
 from repro.prompts.templates import Template
 
+CHUNK = 8192  # texts that are lists of Python's integers at a time: those of a million items take gigabytes
+
 
 @dataclass(frozen=True)
 class TokenisedItems:
@@ -70,14 +72,18 @@ def tokenise_items(
             )
     texts = [template.interaction.format(text=text) for text in items.text]
     limit = template.max_item_tokens
-    encoded = _token_ids(tokenizer, texts)
-    cut = [ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:] for ids in encoded]
+    parts, lengths = [], [0]
+    for start in range(0, len(texts), CHUNK):
+        encoded = _token_ids(tokenizer, texts[start : start + CHUNK])
+        cut = [ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:] for ids in encoded]
+        parts.append(np.fromiter(chain.from_iterable(cut), dtype=np.int32))
+        lengths += map(len, cut)
     (instruction,) = _token_ids(tokenizer, [template.instruction])
     if tokenizer.bos_token_id in tokenizer("a")["input_ids"]:  # Llama and Gemma were trained with one
         instruction = [tokenizer.bos_token_id, *instruction]
     return TokenisedItems(
-        tokens=np.fromiter(chain.from_iterable(cut), dtype=np.int32),
-        offsets=np.concatenate([[0], np.cumsum([len(ids) for ids in cut])]).astype(np.int64),
+        tokens=np.concatenate(parts),
+        offsets=np.cumsum(lengths, dtype=np.int64),
         instruction=np.asarray(instruction, dtype=np.int32),
         yes_id=answer_ids[0],
         no_id=answer_ids[1],

@@ -8,6 +8,7 @@ import pytest
 from repro.backbones.tokenizer import answer_ids, tiny_tokenizer
 from repro.data.interactions import Items
 from repro.errors import DataError
+from repro.prompts import tokenise
 from repro.prompts.templates import Template, template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
 
@@ -66,6 +67,15 @@ def test_tokens_are_those_of_a_plain_call_whatever_the_tokenizer_was_told_before
     wide = Template("Say.", max_item_tokens=100)
     ids = own(["\n" + text + ":" for text in texts], split_special_tokens=True)["input_ids"]
     assert tokenised(texts, wide, own).tokens.tolist() == [token for each in ids for token in each]
+
+
+@pytest.mark.parametrize("number", [1, 4, 5, 6, 8])
+def test_texts_that_are_read_some_at_a_time_give_the_same_tokens(monkeypatch, number) -> None:
+    texts = [f"title {i} " + "word " * i for i in range(number)]
+    expected = tokenised(texts)
+    monkeypatch.setattr(tokenise, "CHUNK", 4)
+    found = tokenised(texts)
+    assert found.sha256() == expected.sha256() and found.offsets.tolist() == expected.offsets.tolist()
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
