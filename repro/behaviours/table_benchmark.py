@@ -1,17 +1,21 @@
 """How fast a behaviour table is built and read, and how large it gets, up to a million behaviours.
 
-Two kinds of rows. `storage`: vectors are random numbers of SmolLM2's width and texts are made up, so that
-nothing but the table is measured. `encoder`: real behaviours of ml-100k through half of SmolLM2's layers, no
-table. Building a table from texts costs the sum of both.
+Three kinds of rows. `storage`: vectors are random numbers of SmolLM2's width and texts are made up, so that
+nothing but the table is measured. `texts`: made-up items -> texts and tokens of their behaviours, one thread.
+`encoder`: real behaviours of ml-100k through half of SmolLM2's layers, no table. Building a table from texts
+costs the sum of the three. A fourth kind, `filling`, is `repro/costs/filling_benchmark.py`'s.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from repro.behaviours.encoding import PRECISIONS, BehaviourEncoder
 from repro.behaviours.table import CHUNK, BehaviourTable, keeps_tables, open_table
 from repro.behaviours.texts import Behaviours, behaviours_of
 from repro.data import default_protocol, load_prepared
+from repro.data.interactions import Items
 from repro.errors import ConfigError, TableError
 from repro.prompts.templates import template_for
 from repro.records.environment import device_name, device_slug, environment
@@ -45,8 +50,9 @@ def run_benchmark(
     repeats: int = REPEATS,
     spec: BackboneSpec | None = None,
     show: Callable[[str], None] = print,
+    more: Iterable[dict[str, Any]] = (),
 ) -> Path:
-    """Measure storage in memory and on disk, and the encoder; write <root>/behaviour_table/<device>.json.
+    """Measure storage in memory and on disk, texts and the encoder.
 
     Without `pylance` there is no storage on disk: the other rows are measured, unless an earlier file of this
     device has rows that would be lost.
@@ -57,6 +63,10 @@ def run_benchmark(
         repeats: of every measurement.
         spec: the encoder's backbone; default SmolLM2, half of whose layers encode.
         show: takes a line per row.
+        more: rows to take (measured as they are asked for) behind these.
+
+    Returns:
+        The file, <root>/behaviour_table/<device>.json.
 
     Raises:
         ConfigError: a size below `ASKED`. TableError: rows of storage on disk would be lost. StorageError:
@@ -71,14 +81,19 @@ def run_benchmark(
         show("pylance is not installed: no storage on disk is measured")
         _lose_nothing(root / "behaviour_table" / f"{name}.json")
     rows = []
-    for row in _rows(storages, sizes, repeats, spec or BackboneSpec(), device):
+    for row in chain(_rows(storages, sizes, repeats, spec or BackboneSpec(), device), more):
         rows.append(row)
-        what = row["storage"] or f"encoder, {row['precision']}"
-        show(f"{what}, {row['behaviours']:,} behaviours: {row['behaviours_per_s']:,.0f} per s")
+        show(f"{_title(row)}, {row['behaviours']:,} behaviours: {row['behaviours_per_s']:,.0f} per s")
     versions = environment()
     if "lance" in storages:
         versions |= {"pylance": importlib.metadata.version("pylance")}
     return write_measurement(root, "behaviour_table", name, versions, rows)
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    if row["measured"] == "filling":
+        return f"filling by {row['processes']} process{'es' if row['processes'] > 1 else ''}"
+    return {"texts": "texts", "encoder": f"encoder, {row['precision']}"}.get(row["measured"], row["storage"])
 
 
 def _lose_nothing(path: Path) -> None:
@@ -103,21 +118,26 @@ def _rows(
                     folder = Path(scratch) / "table" if storage == "lance" else None
                     measured = measure_storage(count, folder)
                 measured |= {"storage": storage, "repeat": repeat, "device": device_name()}
-                yield _row("storage", measured)
+                yield row_of("storage", measured)
     backbone = load_backbone(spec, device)
+    for repeat in range(repeats):
+        for count in sizes:
+            with one_tokenizer_thread():
+                measured = measure_texts(backbone, count)
+            yield row_of("texts", measured | {"repeat": repeat, "device": device_name(), "threads": 1})
     behaviours = _real_behaviours(backbone)
     for repeat in range(repeats):
         for precision in PRECISIONS:
             measured = measure_encoder(backbone, behaviours, precision)
-            yield _row("encoder", measured | {"repeat": repeat, "device": device_name(device)})
+            yield row_of("encoder", measured | {"repeat": repeat, "device": device_name(device)})
 
 
-def _row(measured: str, values: dict[str, Any]) -> dict[str, Any]:
-    """A row with null where a kind of row has nothing to say."""
+def row_of(measured: str, values: dict[str, Any]) -> dict[str, Any]:
+    """A row of a `behaviour_table` file, with null where this kind of row has nothing to say."""
     storage = ("storage", "open_s", "first_read_s", "lookups_per_s", "vectors_per_s", "update_s")
     sizes = ("text_bytes", "index_bytes", "table_bytes", "export_bytes")
     encoder = ("backbone", "num_layers", "precision", "tokens")
-    empty = dict.fromkeys((*storage, *sizes, *encoder))
+    empty = dict.fromkeys((*storage, *sizes, *encoder, "width", "processes"))
     return empty | {"measured": measured, "threads": torch.get_num_threads()} | values
 
 
@@ -187,6 +207,42 @@ def _timed_add(table: BehaviourTable, first: int, count: int) -> float:
 
 def _bytes(folder: Path, pattern: str) -> int:
     return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
+
+
+@contextmanager
+def one_tokenizer_thread() -> Iterator[None]:
+    """Tokenizers in Rust read this variable at every call; they would take all cores."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def measure_texts(backbone: Backbone, count: int) -> dict[str, Any]:
+    """Prepare `count` behaviours or up to two more: made-up items, each with no, with yes and alone.
+
+    Returns:
+        As `measure_storage`.
+    """
+    texts = tuple(f"Invented Film Number {i} (1995), Action, Adventure" for i in range(-(-count // 3)))
+    items, answers = Items(texts, texts, ((),) * len(texts)), (backbone.yes_id, backbone.no_id)
+    start = time.perf_counter()
+    behaviours = behaviours_of(items, backbone.tokenizer, template_for(DATASET), answers)
+    build_s = time.perf_counter() - start
+    return {
+        "behaviours": len(behaviours),
+        "build_s": build_s,
+        "behaviours_per_s": len(behaviours) / build_s,
+        "backbone": backbone.spec.title,
+        "tokens": len(behaviours.tokens),
+        "text_bytes": sum(len(text.encode()) for text in behaviours.text),
+    }
 
 
 def _real_behaviours(backbone: Backbone) -> Behaviours:

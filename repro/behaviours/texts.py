@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from repro.data.interactions import Items
+from repro.prompts.packing import ragged_arange
 from repro.prompts.templates import Template
-from repro.prompts.tokenise import tokenise_items
+from repro.prompts.tokenise import TokenisedItems, tokenise_items
+
+NO_ENDING = -1  # in place of an answer's token
 
 
 @dataclass(frozen=True)
@@ -68,28 +72,40 @@ def behaviours_of(
     """
     tokenised = tokenise_items(items, tokenizer, template, answer_ids)
     yes_id, no_id = answer_ids
-    endings = {ending: tokenizer.decode([ending]) for ending in (no_id, yes_id)}
+    texts = [template.interaction.format(text=text) for text in items.text]
+    no, yes = tokenizer.decode([no_id]), tokenizer.decode([yes_id])
     number: dict[str, int] = {}
-    pieces: list[np.ndarray] = []
-
-    def behaviour(item: int, ending: int | None) -> int:
-        text = template.interaction.format(text=items.text[item])
-        own = tokenised.tokens[tokenised.offsets[item] : tokenised.offsets[item + 1]]
-        if ending is not None:
-            text, own = text + endings[ending], np.append(own, np.int32(ending))
-        if text not in number:
-            number[text] = len(pieces)
-            pieces.append(own)
-        assert np.array_equal(pieces[number[text]], own), "one text, two token sequences"
-        return number[text]
-
-    answered = np.array([[behaviour(i, no_id), behaviour(i, yes_id)] for i in range(len(items))])
-    alone = np.array([behaviour(i, None) for i in range(len(items))])
+    # Two answered ones per item, then all items alone: which behaviour each is, numbered as they come.
+    keys = chain((text + answer for text in texts for answer in (no, yes)), texts)
+    which = np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
+    item = np.concatenate([np.repeat(np.arange(len(texts)), 2), np.arange(len(texts))])
+    ending = np.concatenate([np.tile([no_id, yes_id], len(texts)), np.full(len(texts), NO_ENDING)])
+    _, first = np.unique(which, return_index=True)
+    tokens, lengths = _with_endings(tokenised, item[first], ending[first])
+    again = np.setdiff1d(np.arange(len(which)), first, assume_unique=True)
+    same = first[which[again]]  # where the text of each of these came first
+    shared = (_with_endings(tokenised, item[each], ending[each]) for each in (again, same))
+    assert all(map(np.array_equal, *shared)), "one text, two token sequences"
     return Behaviours(
         text=tuple(number),
-        tokens=np.concatenate(pieces),
-        offsets=np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64),
-        answered=answered.astype(np.int64),
-        alone=alone.astype(np.int64),
+        tokens=tokens,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        answered=which[: 2 * len(texts)].reshape(-1, 2),
+        alone=which[2 * len(texts) :],
         template=template,
     )
+
+
+def _with_endings(
+    tokenised: TokenisedItems, item: np.ndarray, ending: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of some items with an answer behind them, or none (`NO_ENDING`): int32 back to back, lengths."""
+    answered = ending != NO_ENDING
+    lengths = tokenised.lengths[item] + answered
+    last = (np.cumsum(lengths) - 1)[answered]
+    of_text = np.ones(lengths.sum(), dtype=bool)
+    of_text[last] = False
+    tokens = np.empty(len(of_text), dtype=np.int32)
+    tokens[of_text] = tokenised.tokens[ragged_arange(tokenised.offsets[item], tokenised.lengths[item])]
+    tokens[last] = ending[answered]
+    return tokens, lengths

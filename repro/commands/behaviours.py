@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +31,10 @@ def build_table(
     data_dir: DataDirOption = None,
     layer_cut: Annotated[float, typer.Option(help="Share of the layers that encode a behaviour.")] = 0.5,
     pooling: Annotated[str, typer.Option(help="Of a behaviour's tokens: last or mean.")] = "last",
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the tables; default: the cache's, the only one that training reads."),
+    ] = None,
 ) -> None:
     """Fill the behaviour table that BAHE's runs of a tier and data set read; only what is missing is encoded.
 
@@ -53,10 +58,10 @@ def build_table(
     from repro.pipeline import Workshop
     from repro.prompts.templates import template_for
 
-    tables = tables_folder(paths.cache_dir())
-    if tables is None:
+    folder = tables_folder(paths.cache_dir())
+    if folder is None:
         raise TableError("behaviour table", "pylance is not installed", "a place on disk", INSTALL)
-    workshop = Workshop(data_dir)
+    folder, workshop = tables or folder, Workshop(data_dir)
     items = workshop.load(chosen, dataset, protocol or default_protocol(dataset)).data.items
     backbone = workshop.backbone(chosen)
     backbone.model.to(workshop.device)
@@ -66,13 +71,13 @@ def build_table(
     behaviours = behaviours_of(items, backbone.tokenizer, template_for(dataset), answers)
     precision = chosen.training.precision
     encoder = BehaviourEncoder(backbone, num_lower, pooling, precision, template=behaviours.template)
-    table, behaviour_s = filled_table(tables, behaviours, encoder)
+    table, behaviour_s = filled_table(folder, behaviours, encoder)
     cost = "unknown" if behaviour_s is None else f"{behaviour_s * len(behaviours):.1f} s"
     if processes().is_main_process:
         assert isinstance(table, LanceTable), "tables have a folder"
         table.verify()
         typer.echo(
-            f"{len(behaviours):,} behaviours of {dataset} are in {tables}, table {encoder.fingerprint[:12]} "
+            f"{len(behaviours):,} behaviours of {dataset} are in {folder}, table {encoder.fingerprint[:12]} "
             f"of {len(table):,}; cost of encoding them on this device: {cost}"
         )
 
@@ -87,8 +92,14 @@ def bench_table(
     repeats: Annotated[int, typer.Option(help="Of every measurement.")] = 3,
     publish: PublishOption = False,
 ) -> None:
-    """Build rate, lookup rate and size of the behaviour table, and the encoder's rate, on this machine."""
+    """Rates of building and reading the behaviour table on this machine, and its size.
+
+    Storage, texts and the encoder are measured apart, and then `build-table` by one process and by two.
+    """
+    from repro.behaviours.table import keeps_tables
     from repro.behaviours.table_benchmark import SIZES, run_benchmark
+    from repro.costs.filling_benchmark import filling_rows
+    from repro.experiments.tiers import tier_named
 
     try:
         chosen = [int(size) for size in sizes.split(",")] if sizes else list(SIZES)
@@ -97,6 +108,7 @@ def bench_table(
     if publish:
         output.require_clean_tree()
     root = paths.results_dir() if publish else paths.runs_dir()
-    path = run_benchmark(root, chosen, repeats, show=typer.echo)
+    fillings = filling_rows(tier_named(None), repeats) if keeps_tables() else ()
+    path = run_benchmark(root, chosen, repeats, show=typer.echo, more=fillings)
     typer.echo(f"wrote {path}")
     output.render("bahe_open", own=not publish)

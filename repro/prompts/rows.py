@@ -38,12 +38,21 @@ class Rows:
 
 
 def build_rows(data: PreparedData, split: int, n: int, k: int = 1) -> Rows:
+    """Rows of a split's targets, as `rows_of`."""
+    return rows_of(data, data.is_target & (data.split == split), n, k)
+
+
+def rows_of(data: PreparedData, chosen: np.ndarray, n: int, k: int = 1) -> Rows:
     """Cut every user's targets into rows of up to k consecutive targets with n interactions before the first.
 
     Sliding window is k = 1 (DTI section 3.1), streaming is k > 1 (section 3.2). Five-number example, one user
     with 9 interactions, targets 5..8, n = 3, k = 2: rows [2, 7) with targets 5, 6 and [4, 9) with 7, 8.
     A target with fewer than n earlier interactions keeps what there is. Where more than n interactions lie
     between two targets (other splits, a subset), a new row starts: nothing of the gap is in anyone's window.
+
+    Args:
+        data: the interactions. chosen: (N,) bool, which of them are targets.
+        n, k: context length and targets per row.
 
     Raises:
         ConfigError: n or k out of range.
@@ -52,7 +61,7 @@ def build_rows(data: PreparedData, split: int, n: int, k: int = 1) -> Rows:
         raise ConfigError("n (context interactions)", str(n), f"1 to {MAX_N}", "choose another n")
     if not 1 <= k <= MAX_K:
         raise ConfigError("k (targets per prompt)", str(k), f"1 to {MAX_K}", "choose another k")
-    target = (data.is_target & (data.split == split))[data.user_rows]
+    target = chosen[data.user_rows]
     index = np.flatnonzero(target)
     user = data.interactions.user[data.user_rows][index]
     new_group = np.ones(len(index), dtype=bool)

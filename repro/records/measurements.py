@@ -173,29 +173,34 @@ class LeakageRow(Section):
 
 
 class BehaviourTableRow(Section):
-    """Speed and size of a behaviour table, or speed of the encoder that fills one."""
+    """Speed and size of a behaviour table, or speed of a step on the way into one.
+
+    Measured is one of: storage (random vectors into a table), texts (made-up items' texts -> tokens), encoder
+    (real texts through layers), filling (real texts encoded and written into a table on disk).
+    """
 
     device: str
-    threads: Positive
-    measured: Literal["storage", "encoder"]  # random vectors into a table, or real texts through layers
+    threads: Positive  # of each process
+    measured: Literal["storage", "texts", "encoder", "filling"]
     repeat: Count
     behaviours: Positive
-    width: Positive  # numbers per vector
-    build_s: NonNegative  # adding, or encoding, all of them
+    width: Positive | None  # numbers per vector; null for texts
+    build_s: NonNegative  # adding, preparing, encoding or filling in all of them
     behaviours_per_s: NonNegative
-    storage: Literal["memory", "lance"] | None  # from here: null for the encoder
-    open_s: NonNegative | None  # opening from disk, texts read; null in memory
+    processes: Positive | None = None  # that share a filling; null: this one alone
+    storage: Literal["memory", "lance"] | None  # null for texts and the encoder
+    open_s: NonNegative | None  # opening from disk, texts read; null in memory; from here: storage alone
     first_read_s: NonNegative | None  # checking all vectors and writing them as one mapped file
     lookups_per_s: NonNegative | None  # text -> row
     vectors_per_s: NonNegative | None  # row -> vector, from the mapped tensor
     update_s: NonNegative | None  # adding 1,000 more until all can be read again
-    text_bytes: NonNegative | None
+    text_bytes: NonNegative | None  # of texts too
     index_bytes: NonNegative | None  # of texts and rows in memory, computed
     table_bytes: NonNegative | None  # on disk, or of the vectors in memory
     export_bytes: NonNegative | None  # of the mapped file
-    backbone: str | None  # from here: null for storage
-    num_layers: Positive | None  # m, the layers that encode
-    precision: Literal["fp32", "bf16"] | None
+    backbone: str | None  # null for storage, and so are tokens
+    num_layers: Positive | None  # m, the layers that encode; null for storage and texts
+    precision: Literal["fp32", "bf16"] | None  # as num_layers
     tokens: Positive | None  # without padding
 
 

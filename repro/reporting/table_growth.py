@@ -17,19 +17,31 @@ from repro.reporting.provenance import versions
 Row = dict[str, Any]
 MIB, MILLION = 2**20, 1_000_000
 LEGEND = (
-    "Measured by `nox -s bench_table`. Storage: made-up texts with random vectors, so that nothing but the "
-    "table is measured; means over repetitions. *build* writes all of them, *open* reads the texts again, "
-    "*first read* checks every vector and writes the file that training maps, *update* adds 1,000 behaviours "
-    "until all can be read again. Encoding: real behaviours through the lower layers, without a table. What "
-    "a table from texts costs is the sum of both."
+    "Measured by `nox -s bench_table`; times and rates from the lowest to the highest of n repetitions, the "
+    "figure has their means. Storage: made-up texts with random vectors, so that nothing but the table is "
+    "measured. *build* writes all of them, *open* reads the texts again, *first read* checks every vector "
+    "and writes the file that training maps, *update* adds 1,000 behaviours until all can be read again. "
+    "Texts: made-up items -> texts and tokens of their behaviours. Encoder: real behaviours through the "
+    "lower layers, without a table. What a table from texts costs is the sum of these three. Filling: "
+    "`build-table` under `accelerate launch`, whose processes share encoding and writing, first calls "
+    "included; that each of them starts and prepares all texts is not part of it."
 )
 STORAGE_HEADERS = (
     "storage", "behaviours", "numbers per vector", "build, s", "open, s", "first read, s", "update, s",
     "look-ups/s", "vectors/s", "texts, MiB", "index in memory, MiB", "table, MiB", "mapped file, MiB", "n",
 )  # fmt: skip
+TEXT_HEADERS = (
+    "tokenizer", "behaviours", "tokens each", "texts, MiB", "s", "behaviours/s",
+    "s per million, from the rate", "n",
+)  # fmt: skip
 ENCODER_HEADERS = (
     "encoder", "precision", "behaviours", "tokens each", "behaviours/s", "s per million, from the rate", "n",
 )  # fmt: skip
+FILLING_HEADERS = (
+    "encoder", "precision", "behaviours", "tokens each", "processes", "s", "behaviours/s",
+    "mean rate over one's", "n",
+)  # fmt: skip
+ABSENT_KINDS = {"texts": "Preparing texts", "filling": "Filling by one process and by two"}
 
 
 def section(inputs: Inputs) -> list[str]:
@@ -42,6 +54,7 @@ def section(inputs: Inputs) -> list[str]:
 
 
 def _file(file: Measurement, own: str) -> list[str]:
+    tables = {"storage": _storage, "texts": _texts, "encoder": _encoders, "filling": _filled}
     blocks = []
     devices = dict.fromkeys((row["measured"], row["device"], row["threads"]) for row in file.rows)
     for measured, device, threads in devices:
@@ -49,47 +62,86 @@ def _file(file: Measurement, own: str) -> list[str]:
             row for row in file.rows if (row["measured"], row["device"]) == (measured, device)
             and row["threads"] == threads
         ]  # fmt: skip
-        heading = f"{measured.capitalize()}, {device}, {plural(threads, 'thread')}{own}:"
-        blocks += [heading, _storage(rows) if measured == "storage" else _encoders(rows)]
+        each = " a process" if measured == "filling" else ""
+        heading = f"{measured.capitalize()}, {device}, {plural(threads, 'thread')}{each}{own}:"
+        blocks += [heading, tables[measured](rows)]
     largest = max((row["behaviours"] for row in file.rows if row["measured"] == "storage"), default=0)
-    if largest < MILLION:
-        blocks.append(f"Tables of {count(MILLION)} behaviours: {NOT_RUN}.")
+    missing = [f"Tables of {count(MILLION)} behaviours"] if largest < MILLION else []
+    missing += [kind for measured, kind in ABSENT_KINDS.items() if measured not in {m for m, *_ in devices}]
+    blocks += [f"{what}: {NOT_RUN}." for what in missing]
     return [*blocks, f"`behaviour_table/{file.path.name}`: {versions(file.environment)}."]
+
+
+def _groups(rows: Sequence[Row], *keys: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    """Rows that agree in some keys, in the order of the first of each."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return list(found.items())
 
 
 def _storage(rows: Sequence[Row]) -> str:
     lines = []
-    for storage, behaviours, width in sorted({(r["storage"], r["behaviours"], r["width"]) for r in rows}):
-        own = [r for r in rows if (r["storage"], r["behaviours"], r["width"]) == (storage, behaviours, width)]
-        seconds = [_mean(own, key, ",.2f") for key in ("build_s", "open_s", "first_read_s", "update_s")]
-        rates = [_mean(own, key, ",.0f") for key in ("lookups_per_s", "vectors_per_s")]
+    for (storage, behaviours, width), own in sorted(
+        _groups(rows, "storage", "behaviours", "width"), key=lambda group: group[0]
+    ):
+        seconds = [_range(own, key, ",.2f") for key in ("build_s", "open_s", "first_read_s", "update_s")]
+        rates = [_range(own, key, ",.0f") for key in ("lookups_per_s", "vectors_per_s")]
         sizes = [
-            _mean(own, key, ",.1f", MIB)
+            _range(own, key, ",.1f", MIB)
             for key in ("text_bytes", "index_bytes", "table_bytes", "export_bytes")
         ]
         lines.append((storage, count(behaviours), count(width), *seconds, *rates, *sizes, str(len(own))))
     return table(STORAGE_HEADERS, lines)
 
 
+def _texts(rows: Sequence[Row]) -> str:
+    lines = [
+        (
+            backbone,
+            count(behaviours),
+            f"{own[0]['tokens'] / behaviours:.1f}",
+            _range(own, "text_bytes", ",.1f", MIB),
+            _range(own, "build_s", ",.2f"),
+            _range(own, "behaviours_per_s", ",.0f"),
+            _per_million(own),
+            str(len(own)),
+        )
+        for (backbone, behaviours), own in _groups(rows, "backbone", "behaviours")
+    ]
+    return table(TEXT_HEADERS, lines)
+
+
 def _encoders(rows: Sequence[Row]) -> str:
+    lines = [
+        (*_encoder(own), _range(own, "behaviours_per_s", ",.0f"), _per_million(own), str(len(own)))
+        for _, own in _groups(rows, "backbone", "num_layers", "precision", "behaviours")
+    ]
+    return table(ENCODER_HEADERS, lines)
+
+
+def _filled(rows: Sequence[Row]) -> str:
     keys = ("backbone", "num_layers", "precision", "behaviours")
     lines = []
-    for key in dict.fromkeys(tuple(row[name] for name in keys) for row in rows):
-        own = [row for row in rows if tuple(row[name] for name in keys) == key]
-        backbone, layers, precision, behaviours = key
-        rate = mean(row["behaviours_per_s"] for row in own)
-        lines.append(
-            (
-                f"{backbone}, {plural(layers, 'layer')}",
-                precision,
-                count(behaviours),
-                f"{own[0]['tokens'] / behaviours:.1f}",
-                f"{rate:,.0f}",
-                f"{MILLION / rate:,.0f}",
-                str(len(own)),
-            )
-        )
-    return table(ENCODER_HEADERS, lines)
+    for _, encoder in _groups(rows, *keys):
+        alone = [row["behaviours_per_s"] for row in encoder if row["processes"] == 1]
+        for (processes,), own in _groups(encoder, "processes"):
+            rate = mean(row["behaviours_per_s"] for row in own)
+            ratio = f"{rate / mean(alone):.2f} ×" if alone else ABSENT
+            seconds, rates = (_range(own, "build_s", ",.2f"), _range(own, "behaviours_per_s", ",.0f"))
+            lines.append((*_encoder(own), count(processes), seconds, rates, ratio, str(len(own))))
+    return table(FILLING_HEADERS, lines)
+
+
+def _encoder(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Encoder, precision, behaviours and tokens each, of rows that agree in them."""
+    row = rows[0]
+    title = f"{row['backbone']}, {plural(row['num_layers'], 'layer')}"
+    return title, row["precision"], count(row["behaviours"]), f"{row['tokens'] / row['behaviours']:.1f}"
+
+
+def _per_million(rows: Sequence[Row]) -> str:
+    return _range([{"s": MILLION / row["behaviours_per_s"]} for row in rows], "s", ",.0f")
 
 
 def _builds(inputs: Inputs) -> list[str]:
@@ -150,6 +202,10 @@ def _fillings(inputs: Inputs) -> list[str]:
     return [f"{said_of}: {'; '.join(said)}."]
 
 
-def _mean(rows: Sequence[Row], key: str, form: str, unit: float = 1.0) -> str:
+def _range(rows: Sequence[Row], key: str, form: str, unit: float = 1.0) -> str:
+    """Lowest to highest; one value where both read the same."""
     values = [row[key] for row in rows]
-    return ABSENT if None in values else f"{mean(values) / unit:{form}}"
+    if None in values:
+        return ABSENT
+    low, high = (f"{edge / unit:{form}}" for edge in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"

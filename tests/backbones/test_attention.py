@@ -51,6 +51,7 @@ FORMATS = [
     for instruction in INSTRUCTIONS
     for window in ({}, {"window": "tokens", "window_tokens": 7})
 ]
+TOKEN_WINDOWS = [settings for settings in FORMATS if settings.window == "tokens"]
 
 
 @functools.cache
@@ -108,6 +109,12 @@ def compare(family: str, settings: PromptSettings, fixes: Fixes) -> None:
 @pytest.mark.parametrize("settings", FORMATS, ids=lambda s: f"{s.sum_layout}-{s.window}-{s.instruction}")
 @pytest.mark.parametrize("name", ["none", "reset last, projected", "reset and alibi, plain keys"])
 def test_every_prompt_format_equals_a_dense_mask(settings, name) -> None:
+    compare("llama", settings, FIXES[name])
+
+
+@pytest.mark.parametrize("name", FIXES)
+@pytest.mark.parametrize("settings", TOKEN_WINDOWS, ids=lambda s: f"{s.sum_layout}-{s.instruction}")
+def test_every_fix_in_every_layout_with_a_token_window_equals_a_dense_mask(name, settings) -> None:
     compare("llama", settings, FIXES[name])
 
 

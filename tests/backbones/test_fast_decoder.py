@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_attention import FIXES, FORMATS, N, assert_close, backbone_of, embeddings, make_case
+from test_attention import FIXES, FORMATS, TOKEN_WINDOWS, N, assert_close, backbone_of, embeddings, make_case
 
 from repro.backbones import fast_decoder, interval_tables
 from repro.backbones.decoder import Decoder
@@ -110,6 +110,13 @@ def test_fixes_layouts_and_instructions_equal_query_blocks(name, instruction, la
     for ours, reference in zip(fast, slow, strict=True):  # the reference rounds by up to 1.5e-5 of it
         scale = max(1.0, float(reference.detach().abs().max()))
         torch.testing.assert_close(ours, reference, atol=3e-5 * scale, rtol=0)
+
+
+@pytest.mark.parametrize("name", FIXES)
+@pytest.mark.parametrize("prompt", TOKEN_WINDOWS, ids=lambda s: f"{s.sum_layout}-{s.instruction}")
+def test_every_fix_in_every_layout_with_a_token_window_equals_query_blocks(name, prompt) -> None:
+    slow, fast, _ = both("llama", prompt, FIXES[name], (9, 6))
+    assert_same(fast, slow)
 
 
 @pytest.mark.parametrize("name", FIXES)

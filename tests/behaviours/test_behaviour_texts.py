@@ -27,6 +27,48 @@ def test_tokens_are_those_of_a_prompt() -> None:
         assert behaviours.texts_of(numbers) == decoded
 
 
+ODD = ("Up", "Heat", "Up", "Up: yes", "<eos> in a title", "Élan", "日本語", "a longer title, Drama", "Heat")
+
+
+def one_by_one(titles, template: Template) -> dict[str, list]:
+    """What `behaviours_of` gives, behaviour by behaviour."""
+    whole = tiny()
+    found: dict[str, list[int]] = {}
+
+    def number_of(title: str, ending: int | None) -> int:
+        text = template.interaction.format(text=title)
+        ids = whole.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        if len(ids) > template.max_item_tokens:
+            ids = ids[: template.max_item_tokens - 1] + ids[-1:]
+        if ending is not None:
+            text, ids = text + whole.tokenizer.decode([ending]), [*ids, ending]
+        assert found.setdefault(text, ids) == ids
+        return list(found).index(text)
+
+    answered = [[number_of(title, ending) for ending in (whole.no_id, whole.yes_id)] for title in titles]
+    alone = [number_of(title, None) for title in titles]
+    return {"text": list(found), "tokens": list(found.values()), "answered": answered, "alone": alone}
+
+
+@pytest.mark.parametrize("titles", [TITLES, ODD, ODD[::-1], ("Up",), ("Up", "Up")])
+@pytest.mark.parametrize("limit", [6, 48])
+def test_all_at_once_is_one_by_one(titles, limit) -> None:
+    template = Template(instruction="", max_item_tokens=limit)
+    found, expected = make_behaviours(tiny(), titles, template), one_by_one(titles, template)
+    assert list(found.text) == expected["text"]
+    assert [ids.tolist() for ids in found.tokens_of(np.arange(len(found)))] == expected["tokens"]
+    assert found.answered.tolist() == expected["answered"] and found.alone.tolist() == expected["alone"]
+    kinds = [array.dtype for array in (found.tokens, found.offsets, found.answered, found.alone)]
+    assert kinds == [np.int32, *[np.int64] * 3]
+
+
+def test_one_text_with_two_token_sequences_is_noticed() -> None:
+    """An item whose text ends as an answer does, and is one token there and several here."""
+    template = Template(instruction="", interaction="{text}", max_item_tokens=4)
+    with pytest.raises(AssertionError, match="two token sequences"):
+        make_behaviours(tiny(), ("some film", "some film yes"), template)
+
+
 def test_a_text_that_two_items_share_stands_once() -> None:
     behaviours = make_behaviours(tiny())
     assert len(behaviours) == len(behaviours.lengths) == 3 * 3 == len(set(behaviours.text))

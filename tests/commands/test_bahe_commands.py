@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from command_cases import TABLE1
 
 from repro import leakage
+from repro.behaviours.drift import KINDS
 from repro.commands import output
+from repro.experiments.bahe_variants import ABLATIONS, STALE
 from repro.experiments.leakage import LeakageRun, leakage_runs
 from repro.pipeline import Workshop
 from repro.records.environment import device_name
 from repro.records.measurements import read_measurement
+from repro.reporting import stale_tables
 
 
 def test_bahe_trains_its_rows_and_renders_its_page(command, own_folders) -> None:
@@ -29,6 +34,53 @@ def test_bahe_trains_its_rows_and_renders_its_page(command, own_folders) -> None
     assert {"bahe-n4", "dti-bahe-k10-n4", "din-n4", "rates"} <= names
     code, _, err = command("select", "--bahe", "--models", "din", "--tier", "test")
     assert code == 2 and "--models" in err
+
+
+def trained_below(own_folders: Path, count: int) -> list[dict[str, Any]]:
+    """Finished records of BAHE on the synthetic data."""
+    paths = (own_folders / "runs" / "test" / "synthetic").glob("bahe-*/record.json")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    assert len(records) == count and {record["status"] for record in records} == {"ok"}
+    return records
+
+
+@pytest.mark.slow
+def test_bahe_ablation_trains_every_row_and_renders_its_page(command, own_folders) -> None:
+    code, out, err = command("bahe-ablation", *TABLE1[1:], "--seeds", "1")
+    assert code == 0, err
+    assert "bahe_ablation.md" in out
+    page = (own_folders / "reports" / "bahe_ablation.md").read_text(encoding="utf-8")
+    for ablation in ABLATIONS.values():
+        (line,) = [
+            line for line in page.splitlines() if line.startswith(f"| {ablation.title} ") and "n = 1" in line
+        ]
+        assert "not run" not in line
+    kinds = {
+        (found["cached"], found["feature_parallel"], found["lower"], found["pooling"])
+        for found in (each["config"]["behaviours"] for each in trained_below(own_folders, len(ABLATIONS)))
+    }
+    assert len(kinds) == len(ABLATIONS), "each row is another model"
+
+
+@pytest.mark.slow
+def test_bahe_open_trains_tables_that_age_and_renders_their_page(command, own_folders) -> None:
+    code, out, err = command("bahe-open", *TABLE1[1:], "--rows", "stale", "--seeds", "1")
+    assert code == 0, err
+    assert "bahe_open.md" in out
+    page = (own_folders / "reports" / "bahe_open.md").read_text(encoding="utf-8")
+    for title in stale_tables.TITLES.values():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {title} ") and "n = 1" in line]
+        assert "not run" not in line
+    records = trained_below(own_folders, 1 + len(STALE))
+    encoded = {
+        (drift["kind"], drift["refresh_every"]): record["data"]["behaviours_encoded"]
+        for record in records
+        if (drift := record["config"]["behaviours"]["drift"]) is not None
+    }
+    assert len(encoded) == len(STALE)
+    for kind in KINDS:
+        often, never = encoded[kind, 16], encoded[kind, None]
+        assert often >= encoded[kind, 160] >= encoded[kind, 800] >= never and often > never
 
 
 def leakage_row(run: LeakageRun) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from repro.backbones.tokenizer import answer_ids, tiny_tokenizer
 from repro.data.interactions import Items
 from repro.errors import DataError
+from repro.prompts import tokenise
 from repro.prompts.templates import Template, template_for
 from repro.prompts.tokenise import TokenisedItems, tokenise_items
 
@@ -43,6 +44,38 @@ def test_an_item_reads_the_same_wherever_it_stands() -> None:
     one, two = tokenised(["Up", "Toy Story"]), tokenised(["Toy Story"])
     assert text_of(one, 1) == text_of(two, 0)
     assert np.array_equal(one.tokens[one.offsets[1] :], two.tokens)
+
+
+class PurePython:
+    """A tokenizer without a backend in Rust."""
+
+    def __init__(self, tokenizer) -> None:
+        self.bos_token_id, self.call, self.encode = tokenizer.bos_token_id, tokenizer, tokenizer.encode
+        self.unk_token_id = tokenizer.unk_token_id
+
+    def __call__(self, text, **settings):
+        return self.call(text, **settings)
+
+
+def test_tokens_are_those_of_a_plain_call_whatever_the_tokenizer_was_told_before() -> None:
+    texts = ["Up", "<eos> and <pad> in a title", "Élan", "a title of more than twelve tokens", "日本語", " a"]
+    own = tiny_tokenizer()
+    expected = tokenised(texts, tokenizer=PurePython(tiny_tokenizer()))
+    own(texts, padding=True, truncation=True, max_length=3)  # the backend keeps these settings
+    found = tokenised(texts, tokenizer=own)
+    assert found.sha256() == expected.sha256() and np.array_equal(found.offsets, expected.offsets)
+    wide = Template("Say.", max_item_tokens=100)
+    ids = own(["\n" + text + ":" for text in texts], split_special_tokens=True)["input_ids"]
+    assert tokenised(texts, wide, own).tokens.tolist() == [token for each in ids for token in each]
+
+
+@pytest.mark.parametrize("number", [1, 4, 5, 6, 8])
+def test_texts_that_are_read_some_at_a_time_give_the_same_tokens(monkeypatch, number) -> None:
+    texts = [f"title {i} " + "word " * i for i in range(number)]
+    expected = tokenised(texts)
+    monkeypatch.setattr(tokenise, "CHUNK", 4)
+    found = tokenised(texts)
+    assert found.sha256() == expected.sha256() and found.offsets.tolist() == expected.offsets.tolist()
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n"])

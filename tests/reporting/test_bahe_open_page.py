@@ -235,19 +235,52 @@ def table_row(**changes: Any) -> dict[str, Any]:
     return row | dict.fromkeys(none) | changes
 
 
-def test_a_growing_table_shows_means_over_repetitions_and_the_rate_of_the_encoder(world) -> None:
-    storage = ("storage", "open_s", "first_read_s", "lookups_per_s", "vectors_per_s", "update_s")
-    sizes = ("text_bytes", "index_bytes", "table_bytes", "export_bytes")
-    encoder = dict.fromkeys((*storage, *sizes)) | {
-        "measured": "encoder", "behaviours": 500, "behaviours_per_s": 250.0, "backbone": "smollm2-135m",
-        "num_layers": 15, "precision": "fp32", "tokens": 10_000,
-    }  # fmt: skip
-    rows = [table_row(), table_row(repeat=1, build_s=50.0), table_row(**encoder)]
-    write_measurement(world.results, "behaviour_table", "test", ENVIRONMENT, rows)
-    text = sections_of(text_of(world))["3. A growing table"]
+STORAGE = ("storage", "open_s", "first_read_s", "lookups_per_s", "vectors_per_s", "update_s")
+SIZES = ("text_bytes", "index_bytes", "table_bytes", "export_bytes")
+ENCODER: dict[str, Any] = dict.fromkeys((*STORAGE, *SIZES)) | {
+    "measured": "encoder", "behaviours": 500, "behaviours_per_s": 250.0, "backbone": "smollm2-135m",
+    "num_layers": 15, "precision": "fp32", "tokens": 10_000,
+}  # fmt: skip
+TEXTS = ENCODER | {
+    "measured": "texts", "threads": 1, "width": None, "num_layers": None, "precision": None,
+    "behaviours_per_s": 50_000.0, "text_bytes": 2.0**20,
+}  # fmt: skip
+
+
+def growing(world, *rows: dict[str, Any]) -> str:
+    measured = [table_row(**row) for row in rows]
+    write_measurement(world.results, "behaviour_table", "test", ENVIRONMENT, measured)
+    return sections_of(text_of(world))["3. A growing table"]
+
+
+def test_a_growing_table_shows_what_repetitions_differ_by_and_the_rate_of_the_encoder(world) -> None:
+    text = growing(world, {}, {"repeat": 1, "build_s": 50.0}, {"repeat": 2, "build_s": 31.0}, ENCODER)
     found = cells_of(text, "lance")
-    assert found[1:4] == ["1,000,000", "576", "40.00"] and found[9:] == ["1.0", "2.0", "4.0", "8.0", "2"]
+    assert found[1:5] == ["1,000,000", "576", "30.00 to 50.00", "2.00"]
+    assert found[9:] == ["1.0", "2.0", "4.0", "8.0", "3"]
     assert cells_of(text, "smollm2-135m, 15 layers")[3:] == ["20.0", "250", "4,000", "1"]
+    said = [line for line in text.splitlines() if line.endswith(": not run.")]
+    assert said == ["Preparing texts: not run.", "Filling by one process and by two: not run."], (
+        "an older file"
+    )
+
+
+def test_preparing_texts_and_filling_by_several_processes_have_tables_of_their_own(world) -> None:
+    filling = ENCODER | {"measured": "filling", "storage": "lance", "threads": 1, "num_layers": 2}
+    fillings = [
+        filling | {"repeat": repeat, "processes": processes, "behaviours_per_s": rate, "build_s": 500 / rate}
+        for processes, rates in ((1, (100.0, 140.0)), (2, (200.0, 250.0)))
+        for repeat, rate in enumerate(rates)
+    ]
+    text = growing(world, {}, TEXTS, TEXTS | {"repeat": 1, "behaviours_per_s": 40_000.0}, ENCODER, *fillings)
+    assert "Texts, Test CPU, 2 cores, 1 thread:" in text
+    found = cells_of(text, "smollm2-135m |")
+    assert found[1:4] == ["500", "20.0", "1.0"] and found[5:] == ["40,000 to 50,000", "20 to 25", "2"]
+    assert "Filling, Test CPU, 2 cores, 1 thread a process:" in text
+    lines = [line for line in text.splitlines() if line.startswith("| smollm2-135m, 2 layers")]
+    one, two = ([cell.strip() for cell in line.strip("|").split("|")][4:] for line in lines)
+    assert one == ["1", "3.57 to 5.00", "100 to 140", "1.00 ×", "2"]
+    assert two == ["2", "2.00 to 2.50", "200 to 250", "1.88 ×", "2"], "225 over 120"
     assert "not run" not in text
 
 

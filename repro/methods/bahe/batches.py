@@ -9,7 +9,9 @@ sequences, S user sequences, D distinct behaviours.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -143,7 +145,6 @@ class BaheBatches(TargetBatches):
         self._sampled: list[np.ndarray] | None = None
         self._shapes: tuple[np.ndarray, int] | None = None
         self._of_target: np.ndarray | None = None
-        self._most: int | None = None
 
     def split(self, key: np.ndarray) -> list[np.ndarray]:
         """A batch as micro-batches of about `max_places` places.
@@ -203,7 +204,7 @@ class BaheBatches(TargetBatches):
         if self.vectors is not None:
             distinct, value = np.unique(value, return_inverse=True)
             if isinstance(self.vectors, TableVectors):
-                distinct = padded(distinct, self._most_distinct())
+                distinct = padded(distinct, self._most_distinct)
             loaded = self.vectors.load(distinct, device)
         segment = np.append(np.pad(found.length, ((0, missing), (0, 0))), total - num_tokens)
         is_empty = np.pad(found.length[:, :-1] == 0, ((0, missing), (0, 0)), constant_values=True)
@@ -257,14 +258,9 @@ class BaheBatches(TargetBatches):
         total = int(fitting[0]) if len(fitting) else -(-places // multiple) * multiple
         return total, max(most, -(-targets // target_multiple) * target_multiple)
 
+    @cached_property
     def _most_distinct(self) -> int:
-        """Behaviours that nearly every batch keeps to, so that all are padded to one number."""
-        if self._most is None:
-            parts = self._sample()
-            some = parts[:: -(-len(parts) // SAMPLED_BATCHES)]
-            distinct = [len(np.unique(packed(self.source.cut(key)).value)) for key in some]
-            self._most = with_room(max(distinct), DISTINCT_MULTIPLE)
-        return self._most
+        return most_distinct(self._sample(), lambda key: packed(self.source.cut(key)).value)
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         """(B,) places of each target's sequences and item."""
@@ -289,6 +285,12 @@ def _rows_of(kind: str, length: np.ndarray) -> np.ndarray:
     if kind == "back-to-back":  # the item alone
         return np.stack([length[:, :-1].sum(1), length[:, -1]], axis=1).ravel()
     return length.sum(1)
+
+
+def most_distinct(keys: Sequence[np.ndarray], read: Callable[[np.ndarray], np.ndarray]) -> int:
+    """Behaviours that nearly every batch (of keys) keeps to: all are padded to it. read: those of one."""
+    some = keys[:: -(-len(keys) // SAMPLED_BATCHES)]
+    return with_room(max(len(np.unique(read(key))) for key in some), DISTINCT_MULTIPLE)
 
 
 def padded(distinct: np.ndarray, most: int) -> np.ndarray:

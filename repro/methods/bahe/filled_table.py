@@ -86,16 +86,23 @@ def filled_table(
         spent = {"behaviours": added, "seconds": time.perf_counter() - begin}
         made = [spent | {"device": device, "processes": state.num_processes}] if added else []
         if folder is not None and state.is_main_process and made:
-            write_file(folder / COSTS, json_bytes({"fillings": _fillings(folder) + made}))
+            write_file(folder / COSTS, json_bytes({"fillings": fillings_of(folder) + made}))
     state.wait_for_everyone()
-    known = made if folder is None else _fillings(folder)
+    known = made if folder is None else fillings_of(folder)
     own = [each for each in known if (each["device"], each["processes"]) == (device, state.num_processes)]
     encoded = sum(each["behaviours"] for each in own)
     return table, sum(each["seconds"] for each in own) / encoded if own else None
 
 
-def _fillings(folder: Path) -> list[dict[str, Any]]:
-    """Fillings of a table; none where the file was lost."""
+def fillings_of(folder: Path) -> list[dict[str, Any]]:
+    """Fillings of a table (`Filling`), oldest first; none where the file was lost.
+
+    Args:
+        folder: of the table.
+
+    Raises:
+        RecordError: the file is damaged.
+    """
     path = folder / COSTS
     if not path.exists():
         return []

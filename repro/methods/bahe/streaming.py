@@ -16,6 +16,7 @@ Shapes: T vectors, Q queries (padding last), D distinct behaviours of a batch, E
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,16 +29,15 @@ from repro.backbones.plan import BatchPlan
 from repro.backbones.visibility import send
 from repro.behaviours.texts import Behaviours
 from repro.data.interactions import TRAIN, PreparedData
-from repro.methods.bahe.batches import DISTINCT_MULTIPLE, padded
+from repro.methods.bahe.batches import most_distinct, padded
 from repro.methods.bahe.head import CtrHead
 from repro.methods.bahe.model import behaviour_vectors, lower_of
 from repro.methods.bahe.settings import BaheMethod
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours, TableVectors
 from repro.methods.method import BatchSizes
 from repro.methods.sum_batches import SumBatches
-from repro.prompts.batching import SAMPLED_BATCHES, with_room
 from repro.prompts.packing import PromptSource, ragged_arange
-from repro.prompts.rows import build_rows
+from repro.prompts.rows import Rows, build_rows
 from repro.prompts.settings import PromptSettings
 from repro.prompts.tokenise import TokenisedItems
 from repro.training.task import ModelOutput
@@ -84,7 +84,6 @@ class StreamingBatches:
         self, rows: SumBatches, data: PreparedData, behaviours: Behaviours, vectors: BehaviourVectors
     ) -> None:
         self._rows, self.vectors = rows, vectors
-        self._most: int | None = None
         interactions = data.interactions
         self._user_rows = data.user_rows
         self._answered = behaviours.answered[interactions.item, interactions.label]  # (N,)
@@ -115,20 +114,15 @@ class StreamingBatches:
         """A micro-batch of every padded length."""
         return self._rows.warm_up(device)
 
+    @cached_property
     def _most_distinct(self) -> int:
-        """Behaviours that nearly every batch keeps to, so that all are padded to one number."""
-        if self._most is None:
-            keys = self._rows.epoch(0, 0)
-            found = []
-            for key in keys[:: -(-len(keys) // SAMPLED_BATCHES)]:
-                along = self._user_rows[
-                    ragged_arange(
-                        self._rows.rows.first[key], (self._rows.rows.stop - self._rows.rows.first)[key]
-                    )
-                ]
-                found.append(np.unique(np.concatenate([self._answered[along], self._alone[along]])))
-            self._most = with_room(max(map(len, found)), DISTINCT_MULTIPLE)
-        return self._most
+        rows = self._rows.rows
+
+        def read(key: np.ndarray) -> np.ndarray:
+            along = self._user_rows[ragged_arange(rows.first[key], (rows.stop - rows.first)[key])]
+            return np.concatenate([self._answered[along], self._alone[along]])
+
+        return most_distinct(self._rows.epoch(0, 0), read)
 
     def load(self, key: np.ndarray, device: torch.device | str) -> StreamingBatch:
         """Pack and plan the chosen rows, and fetch their behaviours."""
@@ -141,7 +135,7 @@ class StreamingBatches:
         target = self._alone[packed.target_row]
         distinct, which = np.unique(np.concatenate([context, target]), return_inverse=True)
         if self._rows.has_few_lengths(device) and isinstance(self.vectors, TableVectors):
-            distinct = padded(distinct, self._most_distinct())
+            distinct = padded(distinct, self._most_distinct)
         vector, query = np.zeros(len(plan.tokens), np.int64), np.zeros(len(plan.label), np.int64)
         vector[: len(context)], query[:num_targets] = which[: len(context)], which[len(context) :]
         loaded = self.vectors.load(distinct, device)
@@ -173,11 +167,27 @@ def streaming_batches(
         group: query heads per key-value head.
     """
     k = method.k if split == TRAIN and method.k is not None else 1
+    rows = build_rows(data, split, method.n, k)
+    return batches_of_rows(
+        rows, data, behaviours, vectors, batch_targets, group, sizes, shuffled=split == TRAIN
+    )
+
+
+def batches_of_rows(
+    rows: Rows,
+    data: PreparedData,
+    behaviours: Behaviours,
+    vectors: BehaviourVectors,
+    batch_targets: int,
+    group: int,
+    sizes: BatchSizes,
+    shuffled: bool,
+) -> StreamingBatches:
+    """Batches of any rows; shuffled: read as training's epochs. Else as `streaming_batches`."""
     nothing = np.zeros(0, dtype=np.int32)
     wordless = TokenisedItems(nothing, np.zeros(len(data.items) + 1, dtype=np.int64), nothing, 1, 0)
-    source = PromptSource(data, wordless, PromptSettings(n=method.n, k=k))
-    rows = build_rows(data, split, method.n, k)
-    packed = SumBatches(source, rows, Fixes(), sizes, batch_targets, group, shuffled=split == TRAIN)
+    source = PromptSource(data, wordless, PromptSettings(n=rows.n, k=rows.k))
+    packed = SumBatches(source, rows, Fixes(), sizes, batch_targets, group, shuffled)
     return StreamingBatches(packed, data, behaviours, vectors)
 
 

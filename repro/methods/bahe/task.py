@@ -22,9 +22,15 @@ from repro.methods.bahe.llm_ctr import LlmCtrModel
 from repro.methods.bahe.model import BaheModel
 from repro.methods.bahe.sequences import SequenceSource
 from repro.methods.bahe.settings import BAHE, DTI_BAHE, LLM_CTR, BaheMethod
-from repro.methods.bahe.streaming import StreamingBaheModel, streaming_batches
+from repro.methods.bahe.streaming import (
+    StreamingBaheModel,
+    StreamingBatches,
+    batches_of_rows,
+    streaming_batches,
+)
 from repro.methods.bahe.vectors import BehaviourVectors, TableVectors, TextVectors
 from repro.methods.method import BatchSizes
+from repro.prompts.rows import rows_of
 from repro.prompts.templates import Template
 from repro.training.seeds import seed_everything
 from repro.training.settings import TrainingSettings
@@ -56,8 +62,7 @@ def bahe_task(
         template: the words around an item's text.
         training: numbers of targets per batch, and the precision, which the table's vectors share.
         sizes: how batches are cut for the machine. compiled: compile the layers.
-        seed: draws the head's weights.
-        device: of the model.
+        seed: draws the head's weights. device: of the model.
         tables: folder for behaviour tables, one inside for each fingerprint; None: in memory.
 
     Raises:
@@ -66,25 +71,21 @@ def bahe_task(
     """
     backbone = copy.deepcopy(backbone)
     backbone.model.to(device)
-    drifting = None
-    if method.drift is not None:
-        drifting = DriftingItems(data.items, len(data.interactions), method.drift)
-        # A folder of its own: versions of other lengths would change what a behaviour of the data set costs.
-        tables = None if tables is None else tables / "drifting"
+    drift = method.drift
+    drifting = None if drift is None else DriftingItems(data.items, len(data.interactions), drift)
     items = data.items if drifting is None else drifting.items
     behaviours = behaviours_of(items, backbone.tokenizer, template, (backbone.yes_id, backbone.no_id))
     vectors, behaviour_s = _vectors(method, behaviours, backbone, training.precision, tables)
     encoded = _encoded(method, drifting, behaviours)
-    source = SequenceSource(
-        data, behaviours, method.sequences, method.n, None if drifting is None else drifting.served
-    )
+    served = None if drifting is None else drifting.served
+    source = SequenceSource(data, behaviours, method.sequences, method.n, served)
     seed_everything(seed)
     model: nn.Module = MODELS.get(method.name, BaheModel)(backbone, method, compiled)
-    group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
 
     def batches(split: int, targets: int) -> Batches:
         if method.name == DTI_BAHE:
             assert vectors is not None
+            group = group_of(backbone)
             return streaming_batches(data, behaviours, vectors, method, split, targets, group, sizes)
         layout = layout_of(_layout_kind(method), sizes, packed=compiled and device.type == "cuda")
         label, rows = data.interactions.label, data.targets(split)
@@ -102,6 +103,11 @@ def bahe_task(
     )
 
 
+def group_of(backbone: Backbone) -> int:
+    """Query heads per key-value head."""
+    return int(backbone.config.num_attention_heads // backbone.config.num_key_value_heads)
+
+
 def scoring_batches(
     method: BaheMethod,
     data: PreparedData,
@@ -111,31 +117,44 @@ def scoring_batches(
     encoder: BehaviourEncoder | None = None,
     batch_targets: int = 64,
     max_places: int = 4096,
-) -> BaheBatches:
-    """Targets that a trained model of `bahe` is to score, from a table that is read and not filled.
+    group: int | None = None,
+) -> BaheBatches | StreamingBatches:
+    """Targets that a trained model of `bahe` or `dti-bahe` is to score, from a table that is not filled.
 
     `Trainer.scores` and `repro.training.scoring.score_targets` take them. They may be of items that training
     never saw; all items of `data` need a vector, in the table or by the encoder.
 
     Args:
-        method: `bahe`, cached, as it was trained.
+        method: `bahe` or `dti-bahe`, cached, as it was trained.
         data: the targets among their users' interactions. rows: (B,) of the targets in it; no score
             depends on their labels.
         behaviours: of the data's items, in the template of training.
         table: that of training, or another one of its encoder.
         encoder: the table's; encodes on the fly what the table lacks. None: that is an error.
         batch_targets: targets per batch. max_places: vectors per forward pass, about.
+        group: query heads per key-value head of the backbone (`group_of`); only `dti-bahe` needs it, whose
+            targets come one to a row, as in its test.
 
     Raises:
-        ConfigError: another method; behaviours of another template than the encoder's.
+        ConfigError: another method; no group where one is needed; behaviours of another template than the
+            encoder's.
         TableError: a behaviour is missing and there is no encoder; the encoder is not the table's.
     """
-    if method.name != BAHE or not method.cached or method.drift is not None:
+    if method.name not in (BAHE, DTI_BAHE) or not method.cached or method.drift is not None:
         found = f"{method.name}, cached={method.cached}, drift={method.drift}"
-        raise ConfigError("method to score with", found, "bahe, cached, without drift", "choose such a one")
-    vectors = TableVectors(table, behaviours, encoder)
+        expected = "bahe or dti-bahe, cached, without drift"
+        raise ConfigError("method to score with", found, expected, "choose such a one")
+    vectors, sizes = TableVectors(table, behaviours, encoder), BatchSizes(max_tokens=max_places)
+    if method.name == DTI_BAHE:
+        if group is None:
+            fix = "pass group=group_of(backbone)"
+            raise ConfigError("group", "None", "query heads per key-value head of the backbone", fix)
+        chosen = np.zeros(len(data.interactions), dtype=bool)
+        chosen[rows] = True
+        cut = rows_of(data, chosen, method.n)
+        return batches_of_rows(cut, data, behaviours, vectors, batch_targets, group, sizes, shuffled=False)
     source = SequenceSource(data, behaviours, method.sequences, method.n)
-    layout = layout_of(_layout_kind(method), BatchSizes(max_tokens=max_places), packed=False)
+    layout = layout_of(_layout_kind(method), sizes, packed=False)
     label = data.interactions.label
     return BaheBatches(source, behaviours, vectors, label, rows, batch_targets, layout, shuffled=False)
 
@@ -162,6 +181,9 @@ def _vectors(
     num_lower = method.num_lower(backbone.num_layers)
     if not method.cached:
         return TextVectors(behaviours), None
+    if method.drift is not None and tables is not None:
+        # A folder of its own: versions of other lengths would change what a behaviour of the data set costs.
+        tables = tables / "drifting"
     encoder = BehaviourEncoder(backbone, num_lower, method.pooling, precision, template=behaviours.template)
     table, behaviour_s = filled_table(tables, behaviours, encoder)
     return TableVectors(table, behaviours), behaviour_s

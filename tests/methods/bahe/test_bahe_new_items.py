@@ -16,14 +16,16 @@ from repro.behaviours.texts import Behaviours, behaviours_of
 from repro.data import TEST, Interactions, Items, PreparedData
 from repro.errors import ConfigError, TableError
 from repro.methods.bahe.filled_table import filled_table, table_of
-from repro.methods.bahe.settings import BaheMethod, bahe, dti_bahe, llm_ctr
-from repro.methods.bahe.task import bahe_task, scoring_batches
+from repro.methods.bahe.settings import bahe, dti_bahe, llm_ctr
+from repro.methods.bahe.task import bahe_task, group_of, scoring_batches
 from repro.methods.method import BatchSizes
 from repro.training.loop import Trainer
 from repro.training.settings import TrainingSettings
 
 NEW_TEXT = "A film of next year, Drama"
 ADDED = 2  # rows: the new item as a target, and then as history of a target of an old item
+METHODS = {"bahe": bahe(N), "dti-bahe": dti_bahe(N, 5)}
+both = pytest.mark.parametrize("name", METHODS)
 
 
 @functools.cache
@@ -70,15 +72,15 @@ def full_table() -> MemoryTable:
 
 
 @functools.cache
-def trainer() -> Trainer:
+def trainer(name: str) -> Trainer:
     """Of a model that was trained for an epoch on the data without the new item."""
     training = TrainingSettings(learning_rate=3e-3, batch_targets=8)
     task = bahe_task(
-        *(bahe(N), data(), backbone(), TEMPLATE, training, BatchSizes(), False, 0),
+        *(METHODS[name], data(), backbone(), TEMPLATE, training, BatchSizes(), False, 0),
         device=torch.device("cpu"),
         tables=None,
     )
-    found = Trainer(task, training, 0, None, "bahe")
+    found = Trainer(task, training, 0, None, name)
     assert len(found.train().history) == 1
     return found
 
@@ -89,24 +91,26 @@ def rows() -> np.ndarray:
     return np.append(data().targets(TEST)[:5], np.arange(size, size + ADDED))
 
 
-def scores(own_table, own_encoder=None, **settings) -> np.ndarray:
-    found = scoring_batches(
-        bahe(N), later_data(), rows(), later_behaviours(), own_table, own_encoder, **settings
-    )
-    row, score = trainer().scores(found)
+def scores(name, own_table, own_encoder=None, texts=None, **settings) -> np.ndarray:
+    asked = (later_data(), rows(), texts or later_behaviours(), own_table, own_encoder)
+    found = scoring_batches(METHODS[name], *asked, group=group_of(backbone()), **settings)
+    assert found.num_targets == len(rows())
+    row, score = trainer(name).scores(found)
     assert np.array_equal(row, np.sort(rows()))
     return score
 
 
-def test_a_new_item_is_an_error_without_permission() -> None:
+@both
+def test_a_new_item_is_an_error_without_permission(name) -> None:
     message = rf"3 of {len(later_behaviours())} behaviours are missing, '[^']*{NEW_TEXT[:10]}"
     with pytest.raises(TableError, match=message) as error:
-        scores(table(2))
+        scores(name, table(2))
     assert "build-table" in error.value.fix and "pass the table's encoder" in error.value.fix
 
 
+@both
 @pytest.mark.parametrize("place", ["in memory", "on disk"])
-def test_with_permission_its_score_is_that_of_a_table_that_has_it(tmp_path, place, monkeypatch) -> None:
+def test_with_permission_its_score_is_that_of_a_table_that_has_it(tmp_path, place, name, monkeypatch) -> None:
     if place == "on disk" and not keeps_tables():
         pytest.skip("pylance is not installed")
     tables = None if place == "in memory" else tmp_path / "tables"
@@ -116,39 +120,67 @@ def test_with_permission_its_score_is_that_of_a_table_that_has_it(tmp_path, plac
     full, before = full_table(), (len(own), own.version)
     asked, encode = [], encoder().encode
     monkeypatch.setattr(encoder(), "encode", lambda tokens: asked.append(len(tokens)) or encode(tokens))
-    found = scores(own, encoder(), batch_targets=2)  # several batches
-    assert np.array_equal(found, scores(full, batch_targets=2)), "bit by bit"
-    assert np.allclose(found, scores(full), atol=1e-6)
+    found = scores(name, own, encoder(), batch_targets=2)  # several batches
+    assert np.array_equal(found, scores(name, full, batch_targets=2)), "bit by bit"
+    assert np.allclose(found, scores(name, full, max_places=8), atol=1e-6)
     assert asked == [3], "with no, with yes and alone: each once"
     assert (len(own), own.version) == before and (own.rows(later_behaviours().text) < 0).sum() == 3
-    assert np.array_equal(scores(full, encoder()), scores(full)) and asked == [3], "nothing was missing"
+    assert np.array_equal(scores(name, full, encoder()), scores(name, full))
+    assert asked == [3], "nothing was missing"
 
 
-def test_the_new_item_s_text_decides_its_score() -> None:
+@both
+def test_the_new_item_s_text_decides_its_score(name) -> None:
     """As a target, and in the history of the next one."""
     other = replace(later_data().items, text=(*data().items.text, "Something else, Horror, a longer title"))
     whole = backbone()
     renamed = behaviours_of(other, whole.tokenizer, TEMPLATE, (whole.yes_id, whole.no_id))
-    found = scoring_batches(bahe(N), later_data(), rows(), renamed, table(2), encoder())
-    plain, changed = scores(table(2), encoder()), trainer().scores(found)[1]
+    plain, changed = scores(name, table(2), encoder()), scores(name, table(2), encoder(), renamed)
     assert np.array_equal(plain[:-ADDED], changed[:-ADDED])
     assert (np.abs(plain - changed)[-ADDED:] > 1e-6).all()
 
 
-def test_the_scores_of_known_targets_are_those_of_the_test() -> None:
-    row, score = trainer().scores(trainer().task.test)
-    found = scores(table(2), encoder())[:-ADDED]
+@both
+def test_the_scores_of_known_targets_are_those_of_the_test(name) -> None:
+    row, score = trainer(name).scores(trainer(name).task.test)
+    found = scores(name, table(2), encoder())[:-ADDED]
     assert np.allclose(found, score[np.isin(row, rows())], atol=1e-6)
 
 
-def test_an_empty_table_and_one_of_another_encoder() -> None:
+@both
+def test_an_empty_table_and_one_of_another_encoder(name) -> None:
     empty = MemoryTable(encoder().fingerprint, encoder().width)
-    assert np.array_equal(scores(empty, encoder()), scores(full_table()))
+    assert np.array_equal(scores(name, empty, encoder()), scores(name, full_table()))
     with pytest.raises(TableError, match="vectors of another encoder"):
-        scores(MemoryTable("f" * 64, encoder().width), encoder())
+        scores(name, MemoryTable("f" * 64, encoder().width), encoder())
 
 
-@pytest.mark.parametrize("method", [llm_ctr(N), dti_bahe(N, 2), BaheMethod("bahe", N, cached=False)])
+def test_no_label_reaches_a_score_of_its_own_target() -> None:
+    """Of targets that come one to a row, whatever k is in training."""
+    old = later_data()
+    label = old.interactions.label.copy()
+    label[-1] = 1 - label[-1]  # the last row is nobody's history
+    turned = replace(old, interactions=replace(old.interactions, label=label))
+    asked = (rows(), later_behaviours(), full_table())
+    group = group_of(backbone())
+    found = [
+        trainer("dti-bahe").scores(scoring_batches(METHODS["dti-bahe"], own, *asked, group=group))[1]
+        for own in (old, turned)
+    ]
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [llm_ctr(N), *(replace(method, cached=False) for method in METHODS.values())],
+    ids=lambda method: method.name,
+)
 def test_methods_without_such_batches_are_refused(method) -> None:
-    with pytest.raises(ConfigError, match="bahe, cached"):
+    with pytest.raises(ConfigError, match="bahe or dti-bahe, cached"):
         scoring_batches(method, later_data(), rows(), later_behaviours(), full_table())
+
+
+def test_streaming_rows_without_the_shape_of_attention_are_refused() -> None:
+    with pytest.raises(ConfigError, match="group: None") as error:
+        scoring_batches(METHODS["dti-bahe"], later_data(), rows(), later_behaviours(), full_table())
+    assert "group_of" in error.value.fix
