@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from repro.behaviours import encoding
 from repro.behaviours.pooling import pooled
-from repro.methods.bahe import settings
+from repro.methods.bahe import settings, task
 from repro.methods.bahe.batches import BaheBatches
 from repro.methods.bahe.sequences import SequenceSource
 from repro.methods.bahe.streaming import StreamingBatches
@@ -31,6 +31,16 @@ def one_layer_fewer(monkeypatch) -> None:
 def other_m(monkeypatch) -> None:
     """Encoder and model agree, on another m than round(share x L)."""
     monkeypatch.setattr(settings, "lower_layers", lambda layer_cut, num_layers: 1)
+
+
+def wired_otherwise(monkeypatch) -> None:
+    """A run fills its table by an encoder of fewer layers than its method says."""
+    encoder = task.BehaviourEncoder
+
+    def shallower(backbone, num_layers, *arguments, **named):
+        return encoder(backbone, num_layers - 1, *arguments, **named)
+
+    monkeypatch.setattr(task, "BehaviourEncoder", shallower)
 
 
 def own_answer(monkeypatch, in_test: bool = True) -> None:

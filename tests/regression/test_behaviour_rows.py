@@ -12,6 +12,7 @@ from planted_behaviours import (
     other_m,
     own_answer,
     own_answer_in_training,
+    wired_otherwise,
 )
 from planted_gate import ROWS
 
@@ -53,9 +54,9 @@ def test_wrong_pooling_and_a_leaked_answer_fail_on_any_machine(
     assert verdicts(world, monkeypatch, name, ELSEWHERE)[0] is verdict
 
 
-@pytest.mark.parametrize("damage", [mean_of_tokens, one_layer_fewer, other_m])
+@pytest.mark.parametrize("damage", [mean_of_tokens, one_layer_fewer, other_m, wired_otherwise])
 def test_what_moves_auc_a_little_fails_on_the_lists_own_kind_of_machine(world, monkeypatch, damage) -> None:
-    """Another pooling that reads the whole text, another m: on other machines the exact checks see them."""
+    """Elsewhere the look before training sees another pooling or m, but not a run's own wiring."""
     damage(monkeypatch)
     assert verdicts(world, monkeypatch, "planted-bahe", HERE) == [Verdict.MOVED, Verdict.MOVED]
 
