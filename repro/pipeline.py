@@ -70,6 +70,7 @@ class Workshop:
         data_dir: folder of the data set's source files, where it needs one.
         store: where records go.
         device: None picks CUDA where there is one.
+        tables: folder of behaviour tables, which runs share; None: each run fills its own, in memory.
 
     Attributes:
         num_trained: runs that were made here, as against those found finished.
@@ -82,7 +83,8 @@ class Workshop:
             f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
         )
     )
-    num_trained: int = 0
+    tables: Path | None = field(default_factory=lambda: tables_folder(paths.cache_dir()))
+    num_trained: int = field(default=0, init=False)
     _data: dict[tuple[Any, ...], LoadedData] = field(default_factory=dict)
     _items: dict[tuple[str, str], TokenisedItems] = field(default_factory=dict)
     _backbones: dict[Any, Backbone] = field(default_factory=dict)
@@ -268,7 +270,7 @@ class Workshop:
             tier.compiled,
             config.seed,
             self.device,
-            tables_folder(paths.cache_dir()),
+            self.tables,
         )
 
 

@@ -7,6 +7,7 @@ four later. So a test on the training split looks too good; learning from wrong 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import numpy as np
 from repro.backbones.spec import BackboneSpec
 from repro.experiments.run_config import RunConfig, Subset, Tier
 from repro.experiments.tiers import tier_named
+from repro.methods.bahe.settings import BaheMethod, bahe, dti_bahe, llm_ctr
 from repro.methods.dti import dti_minus, dti_tuned
 from repro.methods.sliding_window import sliding_window
 from repro.pipeline import Workshop
+from repro.regression.behaviours import BehaviourProbe
 from repro.regression.gate import Gate
 from repro.regression.prompts import PromptProbe
 from repro.training.settings import TrainingSettings
@@ -35,6 +38,19 @@ TIER = Tier(
 
 def planted_runs(seeds: int) -> list[RunConfig]:
     return [RunConfig(dti_tuned(3, 10), "tuned", TIER, "table", "dti", seed) for seed in range(seeds)]
+
+
+def planted_over_behaviours(method: BaheMethod, seeds: int) -> list[RunConfig]:
+    """Three layers, of which two encode a behaviour."""
+    tier = replace(TIER, backbone=replace(TIER.backbone, layers=3))
+    return [RunConfig(method, "tuned", tier, "table", "dti", seed) for seed in range(seeds)]
+
+
+ROWS = {
+    "planted": planted_runs,
+    "planted-bahe": partial(planted_over_behaviours, bahe(3)),
+    "planted-dti-bahe": partial(planted_over_behaviours, dti_bahe(3, 10)),
+}
 
 
 def write_table(path: Path, num_users: int = 60, steps: int = 30) -> None:
@@ -68,5 +84,6 @@ def gate_in(folder: Path) -> Gate:
     probe = PromptProbe(
         small, "synthetic", "rella", {"sw": sliding_window(small.n), "dti-minus": dti_minus(small.n, 5)}
     )
-    rows = {"planted": planted_runs}
-    return Gate(folder / "results", folder / "reports", rows, probe, SEEDS)
+    methods = {"bahe": bahe(small.n), "dti-bahe": dti_bahe(small.n, 5), "llm-ctr": llm_ctr(small.n)}
+    behaviours = BehaviourProbe(small, "synthetic", "rella", methods)
+    return Gate(folder / "results", folder / "reports", ROWS, probe, behaviours, SEEDS)

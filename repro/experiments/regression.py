@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from repro.backbones.spec import BackboneSpec
 from repro.errors import ConfigError
 from repro.experiments.baselines import baseline_runs
 from repro.experiments.run_config import RunConfig, Subset, Tier
+from repro.experiments.selected_bahe import UNSEARCHED
 from repro.experiments.tiers import tier_named
+from repro.methods.bahe.settings import BaheMethod, bahe, dti_bahe, llm_ctr
 from repro.methods.dti import dti, dti_minus, dti_tuned
 from repro.methods.method import SumMethod
 from repro.methods.sliding_window import sliding_window
+from repro.regression.behaviours import BehaviourProbe
 from repro.regression.gate import Gate
 from repro.regression.prompts import PromptProbe
 from repro.training.settings import TrainingSettings
@@ -51,6 +55,22 @@ def _language_model(method: SumMethod, recipe: str, train_targets: int, seeds: i
     return [RunConfig(method, recipe, tier, DATASET, PROTOCOL, seed) for seed in range(seeds)]
 
 
+def behaviour_tier(train_targets: int, layers: int = 2) -> Tier:
+    """As `regression_tier`, at the usual learning rate of BAHE's family.
+
+    Two layers, the fewest there are: one encodes a behaviour, one reads the vectors. LLM-CTR is not trained:
+    its text costs ten times BAHE's vectors, and what a minute trains hardly learns. What it reads and what
+    its head is given are looked at before training, as of BAHE and of DTI over BAHE.
+    """
+    tier = regression_tier(train_targets, layers)
+    return replace(tier, training=replace(tier.training, learning_rate=UNSEARCHED))
+
+
+def _over_behaviours(method: BaheMethod, train_targets: int, seeds: int) -> list[RunConfig]:
+    tier = behaviour_tier(train_targets)
+    return [RunConfig(method, "tuned", tier, DATASET, PROTOCOL, seed) for seed in range(seeds)]
+
+
 def _baseline(row: str, seeds: int) -> list[RunConfig]:
     """On all targets of the data set's default split."""
     return baseline_runs(tier_named("gpu"), DATASET, PROTOCOL, row, seeds)
@@ -59,6 +79,8 @@ def _baseline(row: str, seeds: int) -> list[RunConfig]:
 ROWS: dict[str, Callable[[int], list[RunConfig]]] = {
     "sw": partial(_language_model, sliding_window(N), "paper", 3000),
     "dti": partial(_language_model, dti_tuned(N, K), "tuned", 6000),
+    "bahe": partial(_over_behaviours, bahe(N), 2000),
+    "dti-bahe": partial(_over_behaviours, dti_bahe(N, K), 6000),
     "din": partial(_baseline, "din"),
     "sasrec": partial(_baseline, "sasrec"),
 }
@@ -68,6 +90,7 @@ PROMPT_METHODS = {
     "dti": dti(N, K),
     "dti-tuned": dti_tuned(N, K),
 }
+BEHAVIOUR_METHODS = {"bahe": bahe(N), "dti-bahe": dti_bahe(N, K), "llm-ctr": llm_ctr(N)}
 
 
 def regression_gate(selection: str | None, data_dir: Path | None) -> Gate:
@@ -88,4 +111,6 @@ def regression_gate(selection: str | None, data_dir: Path | None) -> Gate:
             raise ConfigError("rows", repr(name), known, "pass some of these to --rows, comma-separated")
     probe = PromptProbe(regression_tier(train_targets=1000, layers=2), DATASET, PROTOCOL, PROMPT_METHODS)
     rows = {name: ROWS[name] for name in names}
-    return Gate(paths.results_dir(), paths.reports_dir(), rows, probe, SEEDS, data_dir)
+    # Of four layers two encode a behaviour: one fewer or one more would be another number.
+    behaviours = BehaviourProbe(behaviour_tier(1000, layers=4), DATASET, PROTOCOL, BEHAVIOUR_METHODS)
+    return Gate(paths.results_dir(), paths.reports_dir(), rows, probe, behaviours, SEEDS, data_dir)

@@ -1,8 +1,8 @@
-"""The gate as a whole: committed records, prompts, retrained runs, pages; and renewing its references."""
+"""The gate as a whole: records, prompts, behaviours, retrained runs, pages; and renewing its references."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,55 @@ from tabulate import tabulate
 from repro import paths
 from repro.errors import ReproError
 from repro.pipeline import Workshop
+from repro.regression.behaviours import BehaviourProbe, behaviour_state, compare_behaviours
 from repro.regression.committed import check_committed
 from repro.regression.findings import Finding, Verdict, exact
 from repro.regression.flops import check_flops
 from repro.regression.prompts import PromptProbe, compare_prompts, prompt_state
-from repro.regression.references import PROMPTS, SCORES, UPDATE, read_reference, write_reference
+from repro.regression.references import BEHAVIOURS, PROMPTS, SCORES, UPDATE, read_reference, write_reference
 from repro.regression.retraining import METRICS, Configs, retrain, train_reference
 from repro.regression.score_list import check_score_list, list_problems, score_checksums
 from repro.reporting import check as check_pages
 from repro.reporting.formatting import ABSENT, bounds, score, signed
+
+
+@dataclass(frozen=True)
+class Look:
+    """A state of the untrained program, and its reference.
+
+    Attributes:
+        name: of the reference.
+        state: looks, and returns the reference's content.
+        compare: reference, state -> lines of the table.
+    """
+
+    name: str
+    state: Callable[[], dict[str, Any]]
+    compare: Callable[[dict[str, Any], dict[str, Any]], list[Finding]]
+
+    def check(self, references: Path) -> list[Finding]:
+        """Its lines; one that fails where there is no reference or nothing can be looked at."""
+        try:
+            reference = read_reference(references, self.name)
+            state = self.state()
+        except ReproError as error:
+            return [Finding(self.name, Verdict.NOT_RUN, note=str(error))]
+        if reference is None:
+            return [Finding(self.name, Verdict.NOT_RUN, note=f"no reference: {UPDATE}")]
+        return self.compare(reference, state)
+
+    def update(self, references: Path) -> Iterator[str]:
+        """Renew the reference; says what changed.
+
+        Raises:
+            ReproError: bad data or weights, or the file cannot be written.
+        """
+        before, state = _readable(references, self.name), self.state()
+        if before is None:
+            yield f"{self.name}: new"
+        else:
+            yield from (f"{f.metric}: {f.verdict}, {f.new}" for f in self.compare(before, state))
+        write_reference(references, self.name, state)
 
 
 @dataclass(frozen=True)
@@ -32,6 +72,7 @@ class Gate:
         results, reports: committed records (references among them) and pages.
         rows: runs to train again, by the name of their reference.
         probe: data, model and prompt formats to look at.
+        behaviours: data, model and methods over behaviours to look at.
         seeds: length of a reference list.
         data_dir: source files of data that no package carries, if they are here.
     """
@@ -40,6 +81,7 @@ class Gate:
     reports: Path
     rows: Mapping[str, Configs]
     probe: PromptProbe
+    behaviours: BehaviourProbe
     seeds: int
     data_dir: Path | None = None
 
@@ -60,7 +102,8 @@ class Gate:
         yield from check_flops(self.results, self.data_dir)
         differences = check_pages(self.results, None, self.reports)
         yield exact("pages against records", ABSENT, differences)
-        yield from self._prompts(workshop)
+        for look in self._looks(workshop):
+            yield from look.check(self.references)
         for name, configs in self.rows.items():
             try:
                 reference = read_reference(self.references, name)
@@ -69,17 +112,11 @@ class Gate:
                 continue
             yield from retrain(name, reference, configs, workshop)
 
-    def _prompts(self, workshop: Workshop) -> Iterator[Finding]:
-        try:
-            reference = read_reference(self.references, PROMPTS)
-            state = prompt_state(self.probe, workshop)
-        except ReproError as error:
-            yield Finding(PROMPTS, Verdict.NOT_RUN, note=str(error))
-            return
-        if reference is None:
-            yield Finding(PROMPTS, Verdict.NOT_RUN, note=f"no reference: {UPDATE}")
-            return
-        yield from compare_prompts(reference, state)
+    def _looks(self, workshop: Workshop) -> list[Look]:
+        return [
+            Look(PROMPTS, lambda: prompt_state(self.probe, workshop), compare_prompts),
+            Look(BEHAVIOURS, lambda: behaviour_state(self.behaviours, workshop), compare_behaviours),
+        ]
 
     def update(self, workshop: Workshop) -> Iterator[str]:
         """Renew every reference; says what each was and has become.
@@ -87,13 +124,8 @@ class Gate:
         Raises:
             ReproError: bad data or weights, a run that did not end well, or a file cannot be written.
         """
-        before = _readable(self.references, PROMPTS)
-        state = prompt_state(self.probe, workshop)
-        if before is None:
-            yield f"{PROMPTS}: new"
-        else:
-            yield from (f"{f.metric}: {f.verdict}, {f.new}" for f in compare_prompts(before, state))
-        write_reference(self.references, PROMPTS, state)
+        for look in self._looks(workshop):
+            yield from look.update(self.references)
         listed = (_readable(self.references, SCORES) or {"scores": {}})["scores"]
         checksums = score_checksums(self.results)
         yield f"{SCORES}: {len(checksums)} runs, {len(list_problems(listed, checksums))} new, gone or changed"

@@ -1,4 +1,4 @@
-"""Reference files in `results/references/`: raw lists of retrained runs, and the state of the prompts."""
+"""Reference files in `results/references/`: lists of retrained runs, the state of prompts and behaviours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from repro.records.schema import (
     validate,
 )
 
-PROMPTS, SCORES = "prompts", "scores"
+PROMPTS, BEHAVIOURS, SCORES = "prompts", "behaviours", "scores"
 UPDATE = "run nox -s regression -- --update"
 PROCESSOR_KEYS = (  # of /proc/cpuinfo; the last three on ARM
     "vendor_id", "cpu family", "model", "model name", "stepping", "flags",
@@ -62,6 +62,15 @@ class PromptReference(Section):
     git: Git
     checksums: dict[str, Sha256]  # of prepared data, tokens and packed rows, by name
     scores: dict[str, list[float]]  # log-odds of the untrained model on fixed prompts, by prompt format
+
+
+class BehaviourReference(Section):
+    """`behaviours.json`: what BAHE's family reads before it is trained."""
+
+    environment: Environment
+    git: Git
+    checksums: dict[str, Sha256]  # of behaviours, and of which stand for the targets of a split, by name
+    values: dict[str, dict[str, list[float]]]  # means of parts of vectors, by group, then behaviour or target
 
 
 class ScoresReference(Section):
@@ -131,5 +140,9 @@ def write_reference(folder: Path, name: str, content: Mapping[str, Any]) -> dict
 
 
 def _model(name: str) -> type[Section]:
-    models: dict[str, type[Section]] = {PROMPTS: PromptReference, SCORES: ScoresReference}
+    models: dict[str, type[Section]] = {
+        PROMPTS: PromptReference,
+        BEHAVIOURS: BehaviourReference,
+        SCORES: ScoresReference,
+    }
     return models.get(name, RetrainedReference)

@@ -86,6 +86,8 @@ def train_reference(configs: Sequence[RunConfig], workshop: Workshop) -> dict[st
 def train(config: RunConfig, workshop: Workshop) -> dict[str, Any]:
     """One run in a store of its own, then thrown away: in runs/ it would be found finished next time.
 
+    A behaviour table is filled anew: one on disk may hold the vectors of an older program.
+
     Returns:
         `status`, `problems` of its record, `test_targets`, `train_s` and, if ok, `auc` and `log_loss`.
 
@@ -94,7 +96,7 @@ def train(config: RunConfig, workshop: Workshop) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(prefix="regression-") as folder, fixed_threads():
         store = RunStore(Path(folder), Path(folder) / "targets")
-        run = replace(workshop, store=store).run(config)
+        run = replace(workshop, store=store, tables=None).run(config)
         return _result(run)
 
 

@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from planted_behaviours import mean_of_tokens
+from planted_gate import ROWS as PLANTED
 from planted_gate import planted_runs
 
 from repro import cli
@@ -17,7 +19,14 @@ from repro.records.store import RunStore
 from repro.regression import gate as gate_module
 from repro.regression.findings import Finding, Verdict
 from repro.regression.gate import Gate, difference
-from repro.regression.references import MIN_RUNS, PROMPTS, SCORES, processor_fingerprint, read_reference
+from repro.regression.references import (
+    BEHAVIOURS,
+    MIN_RUNS,
+    PROMPTS,
+    SCORES,
+    processor_fingerprint,
+    read_reference,
+)
 from repro.regression.score_list import METRIC, check_score_list, score_checksums
 from repro.reporting.scores import run_digest
 
@@ -88,12 +97,12 @@ def test_a_run_that_only_the_list_or_only_the_results_have_fails(world) -> None:
 
 @pytest.mark.parametrize("git", [{"dirty": True}, {"sha": None, "dirty": None}])
 def test_references_of_uncommitted_sources_are_not_run(world, git) -> None:
-    for name in (PROMPTS, SCORES, "planted"):
+    for name in (PROMPTS, BEHAVIOURS, SCORES, "planted", "planted-bahe"):
         path = world.gate.references / f"{name}.json"
         content = json.loads(path.read_text())
         path.write_text(json.dumps(content | {"git": content["git"] | git}))
     findings = world.findings()
-    for metric in (PROMPTS, METRIC, "planted"):
+    for metric in (PROMPTS, BEHAVIOURS, METRIC, "planted", "planted-bahe"):
         assert findings[metric].verdict is Verdict.NOT_RUN and "--update" in findings[metric].note
 
 
@@ -123,12 +132,27 @@ def test_one_changed_figure_of_a_page_fails(world) -> None:
     assert "0.9999" in findings["pages against records"].note
 
 
-@pytest.mark.parametrize("name", [PROMPTS, "planted"])
+@pytest.mark.parametrize("name", [PROMPTS, BEHAVIOURS, "planted", "planted-bahe"])
 def test_a_missing_reference_is_not_run(world, name) -> None:
     (world.gate.references / f"{name}.json").unlink()
-    findings = world.findings()
+    findings = world.findings(rows={row: PLANTED[row] for row in PLANTED if row == name})
     assert failing(findings) == {name}
     assert findings[name].verdict is Verdict.NOT_RUN and "--update" in findings[name].note
+
+
+@pytest.mark.parametrize("name", [PROMPTS, BEHAVIOURS, "planted-dti-bahe"])
+@pytest.mark.parametrize("cut", [slice(0, 100), slice(-3, None), slice(0, 0)])
+def test_a_damaged_reference_is_not_run_and_named(world, name, cut) -> None:
+    path = world.gate.references / f"{name}.json"
+    path.write_bytes(path.read_bytes()[cut])
+    findings = world.findings(rows={row: PLANTED[row] for row in PLANTED if row == name})
+    assert findings[name].verdict is Verdict.NOT_RUN and str(path) in findings[name].note
+    assert failing(findings) == {name, "committed measurements and references"}
+
+
+def test_a_wrong_pooling_fails_where_no_row_is_trained(world, monkeypatch) -> None:
+    mean_of_tokens(monkeypatch)
+    assert "untrained, vectors, m = 2 of 4, last" in failing(world.findings(rows={}))
 
 
 def test_update_brings_a_damaged_reference_back_and_says_what_changed(world) -> None:
@@ -183,7 +207,7 @@ def test_an_unknown_row_is_a_users_error() -> None:
 def test_the_projects_own_rows_have_a_run_for_each_seed() -> None:
     gate = regression_gate(None, None)
     assert gate.seeds == SEEDS >= MIN_RUNS
-    assert set(gate.rows) == set(ROWS) >= {"sw", "dti", "din", "sasrec"}
+    assert set(gate.rows) == set(ROWS) >= {"sw", "dti", "bahe", "dti-bahe", "din", "sasrec"}
     for configs in [*gate.rows.values(), planted_runs]:
         assert [config.seed for config in configs(SEEDS)] == list(range(SEEDS))
         assert {(config.dataset, config.protocol) for config in gate.rows["sw"](1)} == {("ml-100k", "dti")}

@@ -1,4 +1,4 @@
-"""Planted damage in a row of the project's own fast set, against its committed list."""
+"""Planted damage in rows of the project's own fast set, against their committed lists."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from planted_behaviours import first_token, own_answer
 
 from repro import paths
 from repro.backbones.spec import SMOLLM2
@@ -19,6 +20,16 @@ from repro.regression.references import read_reference
 from repro.regression.retraining import retrain, stale_reason
 
 REFERENCES = paths.PROJECT_ROOT / "results" / "references"
+
+
+def auc_verdict(name: str) -> Verdict:
+    """Of a row's first seed, trained as the program is now."""
+    reference = read_reference(REFERENCES, name)
+    assert reference is not None
+    reference["threads"] = retraining.THREADS  # tests share the cores; threads matter to rounding alone
+    if stale_reason(reference, ROWS[name](1)[0]):
+        pytest.skip(f"the list of {name} is stale: the gate says so")
+    return retrain(name, reference, ROWS[name], Workshop())[0].verdict
 
 
 @pytest.mark.slow
@@ -35,12 +46,15 @@ def test_dti_that_sees_its_own_answer_is_worse(monkeypatch) -> None:
         hi[num_text:] += leaks
         return pad_batch(replace(batch, hi=hi), *sizes)
 
-    reference = read_reference(REFERENCES, "dti")
-    assert reference is not None
-    reference["threads"] = retraining.THREADS  # tests share the cores; threads matter to rounding alone
-    if stale_reason(reference, ROWS["dti"](1)[0]):
-        pytest.skip("the list of dti is stale: the gate says so")
     monkeypatch.setattr(packing, "pad_batch", leaking)
-    found = {each.metric: each for each in retrain("dti", reference, ROWS["dti"], Workshop())}
+    assert auc_verdict("dti") is Verdict.WORSE
     assert max(seen) > 0.5
-    assert found["dti, AUC"].verdict is Verdict.WORSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "verdict"), [(first_token, Verdict.WORSE), (own_answer, Verdict.TOO_GOOD)]
+)
+def test_damaged_dti_over_bahe_fails(monkeypatch, damage, verdict) -> None:
+    damage(monkeypatch)
+    assert auc_verdict("dti-bahe") is verdict
