@@ -136,9 +136,9 @@ def _ledger(inputs: Inputs) -> str:
     lines = [
         (
             "text of another domain",
-            f"runs on {listed(domains)}" if domains else NO_DOMAIN,
-            "any CSV or Parquet file, with user sequences of its own: [docs](../docs/bahe.md); the tests "
-            "train on a made one, which says nothing of quality",
+            f"runs on {listed(domains)}: [bahe](bahe.md)" if domains else NO_DOMAIN,
+            "data set groceries ([what it is and is not](../docs/data.md#groceries)), and any CSV or Parquet "
+            "file, with user sequences of its own: [docs](../docs/bahe.md)",
         ),
         (
             "vectors of another encoder",

@@ -97,10 +97,11 @@ def _legend() -> str:
     explained = {
         "BAHE": "layers below the cut are frozen and encode each behaviour (an item's text with its answer) "
         "once, into a table; the upper layers, with LoRA, read vectors from it, each user sequence (liked, "
-        "disliked, recent) apart. Every sequence is drawn from the n interactions that SW, DTI and DIN see.",
+        "disliked, recent; on groceries by department) apart. Every sequence is drawn from the n "
+        "interactions that SW, DTI and DIN see.",
         "LLM-CTR": "BAHE's comparison partner: the same LLM, LoRA and head over the text of the same "
-        "sequences, in one pass through all layers. With these three, every context interaction stands in "
-        "*recent* and in *liked* or *disliked*: its text is read twice (by BAHE its vector), by SW and DTI "
+        "sequences, in one pass through all layers. With MovieLens' three, every context interaction stands "
+        "in *recent* and in *liked* or *disliked*: its text is read twice (by BAHE its vector), by SW and DTI "
         "once.",
         "DTI over BAHE": "DTI's streaming rows (k targets per row) of behaviour vectors. Nobody has "
         "published it; the readings are ours.",
