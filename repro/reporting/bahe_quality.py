@@ -101,8 +101,8 @@ def _legend() -> str:
         "interactions that SW, DTI and DIN see.",
         "LLM-CTR": "BAHE's comparison partner: the same LLM, LoRA and head over the text of the same "
         "sequences, in one pass through all layers. With MovieLens' three, every context interaction stands "
-        "in *recent* and in *liked* or *disliked*: its text is read twice (by BAHE its vector), by SW and DTI "
-        "once.",
+        "in *recent* and in *liked* or *disliked*: its text is read twice (by BAHE its vector), by SW and "
+        "DTI once.",
         "DTI over BAHE": "DTI's streaming rows (k targets per row) of behaviour vectors. Nobody has "
         "published it; the readings are ours.",
         "Targets": "the same for every row of a section. A section is of one device; a row of another one, "

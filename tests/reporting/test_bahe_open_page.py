@@ -70,7 +70,7 @@ def test_a_domain_counts_once_it_has_a_run(world) -> None:
     assert result.startswith("not run") and groceries.PACKAGE.install in result
     assert "--dataset groceries" in result and "groceries" in DATASET_NAMES
     world.add(**config_of(full()), dataset="groceries")
-    assert cells_of(text_of(world), "text of another domain")[1] == "runs on groceries"
+    assert cells_of(text_of(world), "text of another domain")[1] == "runs on groceries: [bahe](bahe.md)"
 
 
 def panels_of(world) -> dict[str, dict[str, Any]]:
