@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,7 +163,8 @@ def test_update_brings_a_damaged_reference_back_and_says_what_changed(world) -> 
     for run in content["runs"]:
         run["auc"] -= 0.1
     path.write_text(json.dumps(content))
-    lines = "\n".join(world.gate.update(world.workshop))
+    gate = replace(world.gate, rows={"planted": planted_runs})
+    lines = "\n".join(gate.update(world.workshop))
     after = json.loads(path.read_bytes())
     assert after["runs"] == [
         run | {"train_s": new["train_s"]}
