@@ -207,11 +207,11 @@ def parts_of(vectors: np.ndarray) -> list[list[float]]:
 
 
 def _vector_parts(behaviours: Behaviours, encoder: BehaviourEncoder) -> dict[str, list[float]]:
-    """Of behaviours of all lengths, with either answer and with none."""
+    """By number, since texts are not ours to publish: behaviours of all lengths, with an answer or none."""
     by_length = np.argsort(behaviours.lengths, kind="stable")
     chosen = by_length[np.linspace(0, len(by_length) - 1, NUM_BEHAVIOURS).astype(np.int64)]
     vectors = encoder.encode(behaviours.tokens_of(chosen))
-    return dict(zip(behaviours.texts_of(chosen), parts_of(vectors), strict=True))
+    return dict(zip(map(str, chosen), parts_of(vectors), strict=True))
 
 
 def _batches(
