@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from repro import paths
 from repro.errors import RecordError, StorageError
 from repro.records.environment import git_state
@@ -22,7 +24,7 @@ def publish(
     Everything is checked for all runs before the first is copied.
 
     Returns:
-        The committed runs; those that were there already with the same content are left alone.
+        The committed runs; those that were there already with the same scores are left as they are.
 
     Raises:
         RecordError: the git tree is dirty outside of results/ and reports/ (or there is no git), a run is
@@ -46,8 +48,15 @@ def publish(
             targets, config = run.targets(), run.record["config"]
             name = (config["dataset"], config["protocol"], config["tier"])
             store.save_targets(*name, targets.group, targets.label, targets.target)
-        published.append(store.save(run.record, scores[run.path]))
+        there = store.find(*run.path.parts[-3:])
+        same = there is not None and there.status == run.status == OK and _same_scores(there, run)
+        published.append(there if there is not None and same else store.save(run.record, scores[run.path]))
     return published
+
+
+def _same_scores(committed: Run, run: Run) -> bool:
+    """Of a run that another machine of the same kind has made again, times and versions are others."""
+    return bool(np.array_equal(committed.scores(), run.scores()))
 
 
 def require_clean_tree(repository: Path = paths.PROJECT_ROOT) -> None:

@@ -193,8 +193,7 @@ def _fillings(inputs: Inputs) -> list[str]:
                 key = (cell.config["backbone_settings"]["title"], cell.device)
                 rates.setdefault(key, []).append(encoded / seconds)
     said = [
-        f"{title} on {device}, {min(own):,.0f} to {max(own):,.0f} behaviours/s"
-        for (title, device), own in rates.items()
+        f"{title} on {device}, {_edges(own, ',.0f')} behaviours/s" for (title, device), own in rates.items()
     ]
     if not said:
         return []
@@ -207,5 +206,9 @@ def _range(rows: Sequence[Row], key: str, form: str, unit: float = 1.0) -> str:
     values = [row[key] for row in rows]
     if None in values:
         return ABSENT
-    low, high = (f"{edge / unit:{form}}" for edge in (min(values), max(values)))
+    return _edges([value / unit for value in values], form)
+
+
+def _edges(values: Sequence[float], form: str) -> str:
+    low, high = (f"{edge:{form}}" for edge in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"

@@ -103,6 +103,18 @@ def test_the_limit_is_the_stated_one():
     assert publish_module.RESULTS_LIMIT_BYTES == 25 * 1024 * 1024
 
 
+def test_a_run_made_again_with_the_same_scores_leaves_the_committed_record(store, record, scores, repository):
+    """The floor is run before every table: where one is committed, it is no obstacle to publishing."""
+    committed = RunStore(repository / "results" / "runs", repository / "results" / "targets")
+    again = record | {"time": record["time"] | {"train_s": 1.5}}
+    targets = store.save(again, scores).targets()
+    committed.save_targets("ml-100k", "dti", "test", targets.group, targets.label)
+    committed.save(record, scores)
+    new = store.save(with_seed(record, 1), scores)
+    published = publish(store.list(), repository / "results", repository)
+    assert [run.record for run in published] == [record, new.record]
+
+
 def test_another_run_under_the_same_id_is_not_overwritten(store, record, scores, repository):
     committed = RunStore(repository / "results" / "runs", repository / "results" / "targets")
     targets = store.save(record, scores).targets()
