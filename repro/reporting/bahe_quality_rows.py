@@ -83,12 +83,13 @@ class Group:
     protocol: str
     tier: str
     device: str
+    train_targets: int
     rows: dict[str, list[Row]]
     floor: dict[str, list[Cell]]  # of any device: nothing in it is random
 
 
 def groups(inputs: Inputs) -> list[Group]:
-    """All groups with a record of BAHE, LLM-CTR or DTI over BAHE, sorted.
+    """All groups with a record of BAHE, LLM-CTR or DTI over BAHE, those with most training targets first.
 
     `control` runs, those of ablations and open questions, belong to other pages; but see `_slot`.
     """
@@ -97,7 +98,7 @@ def groups(inputs: Inputs) -> list[Group]:
         for cell in build_cells(inputs.runs[origin]):
             found.setdefault(_key(cell), {each: [] for each in ORIGINS})[origin].append(cell)
     result = []
-    for key, cells in sorted(found.items()):
+    for key, cells in sorted(found.items(), key=lambda item: (-int(item[0][4]), item[0])):
         dataset, protocol, tier, _, train, _, test = key
         floor = {origin: [cell for cell in cells[origin] if is_floor(cell.method)] for origin in ORIGINS}
         every = [cell for origin in ORIGINS for cell in cells[origin]]
@@ -105,7 +106,7 @@ def groups(inputs: Inputs) -> list[Group]:
             title = f"{dataset}, protocol {protocol}, tier {tier} ({count(int(train))} training, "
             title += f"{count(int(test))} test targets), {device}"
             rows = {origin: _rows(_of_device(cells[origin], device), device) for origin in ORIGINS}
-            result.append(Group(title, dataset, protocol, tier, device, rows, floor))
+            result.append(Group(title, dataset, protocol, tier, device, int(train), rows, floor))
     return result
 
 

@@ -91,6 +91,15 @@ def test_floor_and_the_strongest_id_model_are_there_without_times(world) -> None
     assert rows["BAHE", "1"]["clearly above the floor"] in ("yes", "no")
 
 
+def test_of_a_data_set_the_largest_size_is_a_main_result(world) -> None:
+    add(world, full(), 0.2)
+    for seed in range(3):
+        record = {"time.train_s": 8.0, "data.train_targets": 75_683}
+        world.add(0.6, seed=seed, record=record, **config_of(full(), **OURS), tier="gpu")
+    shown = table("### x\n" + headline_scores(inputs_of(world)).split("\n\n")[1], "x")
+    assert list(shown) == ["ml-100k, tier gpu, Test CPU, 2 cores"]
+
+
 def test_devices_are_apart(world) -> None:
     add(world, full(), 0.2)
     record = {"device.name": "Another device", "time.train_s": 1.0}
