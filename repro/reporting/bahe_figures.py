@@ -15,6 +15,7 @@ from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OUT_OF_MEMORY, Sweep
 from repro.reporting.bahe_variants import Group as Variants
 from repro.reporting.bahe_variants import comparisons, unchanged
 from repro.reporting.cells import STATUS_WORDS, Cell
+from repro.reporting.figures import COLOURS
 from repro.reporting.floor import bars
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.references import BaheClaims
@@ -26,7 +27,9 @@ Line = dict[str, Any]
 OOM = STATUS_WORDS[OUT_OF_MEMORY]
 MIB = 2**20
 COSTS = {"training time": ("time", "train_s"), "peak memory": ("memory", "peak_gib")}
-DRAWN = tuple(dict.fromkeys(slot for pair in METHOD_PAIRS for slot in pair))  # the order gives the colours
+# What the page compares; a method's colour is its place.
+DRAWN = tuple(dict.fromkeys(slot for pair in METHOD_PAIRS for slot in pair))
+assert len(DRAWN) <= len(COLOURS), "two methods would look alike"
 
 
 def quality_panels(groups: Sequence[Group]) -> list[Panel]:
@@ -46,26 +49,30 @@ def quality_panels(groups: Sequence[Group]) -> list[Panel]:
 
 def _quality(group: Group, origin: str, floor: Cell) -> list[Panel]:
     timed: dict[Slot, list[tuple[float, Interval | None]]] = {}
-    across: dict[str, float] = {}
+    across: dict[Slot, tuple[str, float]] = {}
     for row in group.rows[origin]:
         if row.slot not in DRAWN or not row.cell.ok or reads_fewer(row):
             continue
         gain, seconds = difference(row.cell.ok, floor.ok), total_s(row.cell)
         if row.slot[0] not in LLMS:
-            across[row.label] = gain.mean
+            across[row.slot] = row.label, gain.mean
         elif seconds is not None and row.cell.device == group.device:
             timed.setdefault(row.slot, []).append((seconds, gain))
     if not timed:
         return []
     every = [seconds for found in timed.values() for seconds, _ in found]
-    lines = [
-        _differences(title(slot), found) | {"colour": DRAWN.index(slot)} for slot, found in timed.items()
-    ]
-    lines += [_line(name, [[x, y] for x in (min(every), max(every))], "dashed") for name, y in across.items()]
+    lines = [_differences(title(slot), each) | _colour(slot) for slot, each in timed.items()]
+    for slot, (label, height) in across.items():
+        ends = [[x, height] for x in (min(every), max(every))]
+        lines.append(_line(label, ends, "dashed") | _colour(slot))
     name = f"{group.dataset}, protocol {group.protocol}, tier {group.tier}"
     name += f" ({origin})" if origin == YOURS else ""
     x, y = "training and table, s", "AUC − AUC of the floor"
     return [_panel(f"{name}\n{group.device}", x, y, lines, log_x=True, signed=True)]
+
+
+def _colour(slot: Slot) -> Line:
+    return {"colour": DRAWN.index(slot)}
 
 
 def cut_panels(groups: Sequence[Variants], reference: str) -> list[Panel]:

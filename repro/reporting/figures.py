@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from repro.records.atomic import json_bytes
 from repro.reporting.drawing import METADATA, STYLE
 
-COLOURS = ("#1b6ca8", "#d95f02", "#2e7d32", "#7b3294", "#444444", "#b8860b")
+COLOURS = ("#1b6ca8", "#d95f02", "#2e7d32", "#7b3294", "#444444", "#b8860b", "#c2185b")
 DIGITS = 6  # significant ones of a plotted number
 
 

@@ -97,6 +97,8 @@ def test_the_figure_shows_gain_and_cost_of_each_device_apart(world) -> None:
     assert f"[{low:+.4f}, {high:+.4f}]" in text
     every = [line for panel in data["panels"] for line in panel["lines"] if line["name"] == "BAHE"]
     assert len(every) == 2 and every[0]["colour"] == every[1]["colour"]
+    colours = [line["colour"] for line in data["panels"][1]["lines"]]
+    assert len(set(colours)) == len(colours) == 6
 
 
 def test_without_a_floor_nothing_is_drawn(world) -> None:
