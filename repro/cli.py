@@ -166,9 +166,7 @@ def select(
     names = model_names(models) if models else []
     if names and bahe:
         raise ConfigError("--bahe", "beside --models", "one of the two", "run them one after the other")
-    if publish:
-        output.require_clean_tree()
-    root = paths.results_dir() if publish else paths.runs_dir()
+    root = output.root_of(publish)
     from repro.pipeline import Workshop
     from repro.selection import run_bahe_selection, run_baseline_selection, run_selection
 
@@ -253,9 +251,7 @@ def bench_baselines(data_dir: DataDirOption = None, publish: PublishOption = Fal
     from repro.records.measurements import read_measurement
     from repro.reporting.baseline_speed import speed_section
 
-    if publish:
-        output.require_clean_tree()
-    path = run_benchmark(data_dir, paths.results_dir() if publish else paths.runs_dir())
+    path = run_benchmark(data_dir, output.root_of(publish))
     measured = read_measurement(path)
     typer.echo(f"\n{speed_section(measured.environment, measured.rows)}\n\nwrote {path}")
 

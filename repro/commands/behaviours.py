@@ -105,9 +105,9 @@ def bench_table(
         chosen = [int(size) for size in sizes.split(",")] if sizes else list(SIZES)
     except ValueError:
         raise ConfigError("sizes", repr(sizes), "whole numbers", "for example 10000,100000") from None
-    if publish:
-        output.require_clean_tree()
-    root = paths.results_dir() if publish else paths.runs_dir()
+    if repeats < 1:
+        raise ConfigError("repeats", str(repeats), "at least 1", "pass a positive number to --repeats")
+    root = output.root_of(publish)
     fillings = filling_rows(tier_named(None), repeats) if keeps_tables() else ()
     path = run_benchmark(root, chosen, repeats, show=typer.echo, more=fillings)
     typer.echo(f"wrote {path}")

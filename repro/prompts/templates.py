@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SUM_TOKEN = "[SUM]"
-SUM_INIT_TEXT = ":"  # every interaction's text ends with it, so an untrained [SUM] reads like a second ":"
 _NOUNS = {
     "ml-100k": "movie",
     "ml-1m": "movie",

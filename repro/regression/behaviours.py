@@ -28,7 +28,7 @@ from repro.methods.bahe.model import BaheModel
 from repro.methods.bahe.sequences import SequenceSource
 from repro.methods.bahe.settings import DTI_BAHE, LLM_CTR, BaheMethod
 from repro.methods.bahe.streaming import StreamingBatch, StreamingBatches, streaming_batches
-from repro.methods.bahe.task import MODELS
+from repro.methods.bahe.task import MODELS, group_of
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours
 from repro.pipeline import Workshop
 from repro.prompts.templates import template_for
@@ -225,8 +225,7 @@ def _batches(
 ) -> BaheBatches | StreamingBatches:
     """As `bahe_task` makes them on a CPU, in order of time."""
     if method.name == DTI_BAHE:
-        config = backbone.config
-        group = config.num_attention_heads // config.num_key_value_heads
+        group = group_of(backbone)
         return streaming_batches(data, behaviours, vectors, method, split, NUM_TARGETS, group, tier.sizes)
     text = method.name == LLM_CTR
     source = SequenceSource(data, behaviours, method.sequences, method.n)

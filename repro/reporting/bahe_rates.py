@@ -72,7 +72,7 @@ def _side(key: tuple[str, int, str], labels: Sequence[str]) -> str:
 
 def _searches(inputs: Inputs, group: Group, row: Row) -> Iterator[Search]:
     """Searches of the row's method at the group's tier, the one on the group's data set first."""
-    method = row.slot[0]
+    method = row.cell.method  # the strongest ID-based model has a slot of that name
     if method in FAMILY_TITLES:
         files, family, key, page, end = inputs.bahe_trials, method, "family", "", ""
     elif method in TRIAL_FAMILIES:

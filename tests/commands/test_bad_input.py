@@ -37,6 +37,10 @@ WRONG = {
     "selection": (("select", "--tier", "huge"), tuple(TIERS)),
     "timing": (("timing", "--tier", "huge"), tuple(TIERS)),
     "data set of timing": (("timing", "--tier", "test", "--dataset", "netflix"), ("ml-100k", "--dataset")),
+    "no repetitions of the table's benchmark": (
+        ("bench-table", "--sizes", "4096", "--repeats", "0"),
+        ("at least 1", "--repeats"),
+    ),
     "row of table 3": (("table3", *TABLE1[1:], "--rows", "dti-51"), ("dti-50", "--rows")),
     "no seeds of table 3": (("table3", *TABLE1[1:], "--seeds", "0"), ("at least 1",)),
     "figure": (("figure2", "--tier", "huge"), tuple(TIERS)),

@@ -259,6 +259,14 @@ def test_where_each_rate_was_chosen_is_read_from_the_trials(world) -> None:
     )
 
 
+def test_the_rate_of_the_strongest_id_model_is_looked_up_under_its_own_name(world) -> None:
+    add_trials(world, "baselines/cpu-ml-100k-sim", "model", {"sim": [(1e-3, 0.6), (4e-4, 0.7)]})
+    add_family(world)
+    epochs = [{"epoch": 0, "auc": 0.9, "log_loss": 0.6}]
+    world.add(0.2, method="sim", **NO_LLM, record={"validation": epochs})
+    assert "chosen on this data set: SIM (2 trials, [baselines](baselines.md))" in page(world)
+
+
 def test_rates_that_nobody_searched_are_said_to_be_so(world) -> None:
     add_family(world)
     assert "Learning rates chosen on no data set: LLM-CTR; BAHE; DTI over BAHE, k = 50." in page(world)
