@@ -20,7 +20,7 @@ from baselines.method import IdMethod
 from baselines.registry import id_task
 from repro import paths
 from repro.backbones.decoder import check_against_own_forward, check_layers
-from repro.backbones.loading import Backbone, load_backbone
+from repro.backbones.loading import Backbone, group_of, load_backbone
 from repro.backbones.spec import BackboneSpec
 from repro.backbones.tokenizer import answer_ids, load_tokenizer
 from repro.data import TEST, TRAIN, VALIDATION, PreparedData, default_protocol, load_prepared, take_subset
@@ -247,7 +247,7 @@ class Workshop:
             return self._bahe_task(config, config.method, loaded)
         tier, training = config.tier, config.training
         backbone = copy.deepcopy(self.backbone(tier, config.seed))
-        group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
+        group = group_of(backbone)
         shared = (loaded.data, self.tokens(config, loaded), config.method)
         return Task(
             model=SumModel(backbone, tier.loss, tier.compiled).to(self.device),

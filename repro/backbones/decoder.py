@@ -21,7 +21,7 @@ from repro.backbones.attention_hook import attend
 from repro.backbones.fast_decoder import FastLayers, initial_keys, project_heads
 from repro.backbones.fix_settings import Fixes
 from repro.backbones.layer_parts import cast_once, rotate
-from repro.backbones.loading import Backbone
+from repro.backbones.loading import Backbone, group_of
 from repro.backbones.lora_linear import linear, linears
 from repro.backbones.plan import BatchPlan, plan_batch
 from repro.errors import BackboneError
@@ -84,7 +84,7 @@ def check_against_own_forward(backbone: Backbone) -> None:
     device, dtype = backbone.embed_tokens.weight.device, backbone.embed_tokens.weight.dtype
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(backbone.embed_tokens.num_embeddings, (_CHECK_LENGTH,), generator=generator)
-    group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
+    group = group_of(backbone)
     plan = plan_batch(causal_batch(tokens.numpy()), Fixes(), group, _CHECK_LENGTH, _CHECK_LENGTH, device)
     where, training = f"backbone {backbone.spec.name!r}", model.training
     model.eval()

@@ -90,6 +90,11 @@ def trainable_parameters(backbone: Backbone) -> dict[str, nn.Parameter]:
     return {name: p for name, p in backbone.model.named_parameters() if p.requires_grad}
 
 
+def group_of(backbone: Backbone) -> int:
+    """Query heads per key-value head."""
+    return int(backbone.config.num_attention_heads // backbone.config.num_key_value_heads)
+
+
 def load_backbone(spec: BackboneSpec, device: str | torch.device = "cpu", seed: int = 0) -> Backbone:
     """Load a backbone.
 

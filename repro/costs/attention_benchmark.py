@@ -15,7 +15,7 @@ import torch
 from tabulate import tabulate
 
 from repro.backbones.attention import sum_attention, text_attention
-from repro.backbones.loading import Backbone, load_backbone
+from repro.backbones.loading import Backbone, group_of, load_backbone
 from repro.backbones.plan import MAX_SUM_BLOCK, TEXT_BLOCK, BatchPlan
 from repro.backbones.spec import BackboneSpec
 from repro.backbones.visibility import query_blocks
@@ -154,7 +154,7 @@ def run_benchmark() -> str:
     config, data = backbone.config, benchmark_data()
     answers = (backbone.yes_id, backbone.no_id)
     items = tokenise_items(data.items, backbone.tokenizer, template_for("synthetic"), answers)
-    group = config.num_attention_heads // config.num_key_value_heads
+    group = group_of(backbone)
     rows = []
     for k in TARGETS_PER_PROMPT:
         batches = benchmark_batches(data, items, k, group)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,20 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from repro import paths
 from repro.costs.baseline_programs import Setup, command
+from repro.costs.programs import run_program
 from repro.data import default_protocol
 from repro.errors import ConfigError
-from repro.records.environment import device_name, environment
+from repro.records.environment import device_name, environment, num_cores
 from repro.records.measurements import write_measurement
 
 PEER_OF = {"fuxictr": "fuxictr", "fuxictr-batches-ready": "fuxictr", "deepctr-torch": "deepctr-torch"}
 PROGRAMS = ("ours", *PEER_OF)
 TARGETS, REPEATS = 60_000, 3
-
-
-class ProgramFailedError(Exception):
-    """A program ended with an error; the message holds the end of what it printed."""
 
 
 def run_benchmark(
@@ -88,17 +83,7 @@ def _run_alone(program: str, setup: Setup) -> dict[str, Any]:
     variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch, "result.json")
-        done = subprocess.run(
-            command(program, setup, result),
-            cwd=paths.PROJECT_ROOT,
-            env={**os.environ, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise ProgramFailedError(f"{program} ended with {done.returncode}:\n{done.stdout[-3000:]}")
+        run_program(program, command(program, setup, result), variables)
         return json.loads(result.read_text())
 
 
@@ -112,5 +97,4 @@ def _version(distribution: str) -> str:
 
 def _threads() -> int:
     """`OMP_NUM_THREADS`, else one per core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get("OMP_NUM_THREADS") or cores)
+    return int(os.environ.get("OMP_NUM_THREADS") or num_cores())

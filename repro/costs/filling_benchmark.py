@@ -7,8 +7,6 @@ and preparing the texts, which every process does for itself, are not in it.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +18,14 @@ import torch
 from repro import paths
 from repro.behaviours.table_benchmark import row_of
 from repro.behaviours.texts import behaviours_of
-from repro.costs.baseline_benchmark import ProgramFailedError
+from repro.costs.programs import run_program
 from repro.data import default_protocol
 from repro.experiments.run_config import Tier
 from repro.methods.bahe.filled_table import fillings_of
 from repro.methods.bahe.settings import bahe
 from repro.pipeline import Workshop
 from repro.prompts.templates import template_for
+from repro.records.environment import num_cores
 
 PROCESSES = (1, 2)
 LIMIT_S = 3600.0  # of one filling
@@ -48,7 +47,7 @@ def filling_rows(tier: Tier, repeats: int) -> Iterator[dict[str, Any]]:
     backbone = workshop.backbone(tier)
     answers = (backbone.yes_id, backbone.no_id)
     behaviours = behaviours_of(items, backbone.tokenizer, template_for(dataset), answers)
-    units = torch.cuda.device_count() if workshop.device.type == "cuda" else _cores()
+    units = torch.cuda.device_count() if workshop.device.type == "cuda" else num_cores()
     common = {
         "device": workshop.device_name,
         "threads": 1,
@@ -87,26 +86,8 @@ def fill_by_command(tables: Path, processes: int, tier: str, dataset: str) -> di
     arguments = ["build-table", "--tier", tier, "--dataset", dataset, "--tables", str(tables.resolve())]
     launch = [sys.executable, "-m", "accelerate.commands.launch", *several, *settings.split()]
     variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    try:
-        done = subprocess.run(
-            [*launch, "-m", "repro", *arguments],
-            cwd=paths.PROJECT_ROOT,
-            env={**os.environ, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ProgramFailedError(f"build-table took more than {LIMIT_S:,.0f} s") from error
-    if done.returncode:
-        raise ProgramFailedError(f"build-table ended with {done.returncode}:\n{done.stdout[-3000:]}")
+    run_program("build-table", [*launch, "-m", "repro", *arguments], variables, LIMIT_S)
     (folder,) = tables.iterdir()
     (filling,) = fillings_of(folder)
     assert filling["processes"] == processes
     return filling
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repro.backbones.loading import Backbone, load_backbone
+from repro.backbones.loading import Backbone, group_of, load_backbone
 from repro.backbones.shapes import SHAPES
 from repro.backbones.spec import RANDOM_PREFIX, BackboneSpec
 from repro.costs.architecture import architecture_from
@@ -280,7 +280,7 @@ def step_cost(
 
 def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan, as_trained: bool = False) -> Task:
     backbone, data = loaded.backbone, loaded.data
-    group = backbone.config.num_attention_heads // backbone.config.num_key_value_heads
+    group = group_of(backbone)
     train, validation, test = (
         batches_of(data, loaded.items, method, split, tier.training.batch_targets, group, tier.sizes)
         for split in (TRAIN, VALIDATION, TEST)

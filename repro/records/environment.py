@@ -48,9 +48,14 @@ def device_name(torch_device: str | None = None) -> str:
         import torch
 
         return torch.cuda.get_device_name(torch_device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = num_cores()
     name = f"{_cpu_model()}, {cores} core{'s' if cores != 1 else ''}"
     return name if kind == "cpu" else f"{name}, {kind}"
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_slug(name: str) -> str:

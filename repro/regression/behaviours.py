@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.backbones.loading import Backbone
+from repro.backbones.loading import Backbone, group_of
 from repro.behaviours.encoding import BehaviourEncoder
 from repro.behaviours.texts import Behaviours, behaviours_of
 from repro.data import SPLIT_NAMES, TEST, TRAIN, PreparedData, take_subset
@@ -28,7 +28,7 @@ from repro.methods.bahe.model import BaheModel
 from repro.methods.bahe.sequences import SequenceSource
 from repro.methods.bahe.settings import DTI_BAHE, LLM_CTR, BaheMethod
 from repro.methods.bahe.streaming import StreamingBatch, StreamingBatches, streaming_batches
-from repro.methods.bahe.task import MODELS, group_of
+from repro.methods.bahe.task import MODELS
 from repro.methods.bahe.vectors import BehaviourVectors, LoadedBehaviours
 from repro.pipeline import Workshop
 from repro.prompts.templates import template_for

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repro.backbones.loading import Backbone
+from repro.backbones.loading import Backbone, group_of
 from repro.data import SPLIT_NAMES, TEST, TRAIN, PreparedData, take_subset
 from repro.data.protocols import PROTOCOLS
 from repro.experiments.run_config import Tier
@@ -156,6 +156,5 @@ def _batches(
     method: SumMethod,
     split: int,
 ) -> SumBatches:
-    config = backbone.config
-    group = config.num_attention_heads // config.num_key_value_heads
+    group = group_of(backbone)
     return batches_of(data, items, method, split, NUM_PROMPTS, group, probe.tier.sizes)

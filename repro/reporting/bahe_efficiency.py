@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from repro.reporting.bahe_figures import efficiency_panels
-from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OUT_OF_MEMORY, Cell, Sweep, efficiency_sweeps
-from repro.reporting.cells import STATUS_WORDS
+from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OOM, Cell, Sweep, efficiency_sweeps
 from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.flops_rows import giga
 from repro.reporting.formatting import ABSENT, count, listed, page, plural, ratio, table
@@ -12,7 +11,6 @@ from repro.reporting.inputs import ORIGINS, Inputs
 
 NAME = "bahe_efficiency"
 TITLES = {LLM_CTR: "LLM-CTR", BAHE: "BAHE"}
-OOM = STATUS_WORDS[OUT_OF_MEMORY]
 
 
 def render(inputs: Inputs) -> dict[str, bytes]:

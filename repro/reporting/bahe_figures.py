@@ -11,21 +11,20 @@ from repro.evaluation.intervals import Interval
 from repro.experiments.bahe_variants import CUTS, stale_name
 from repro.reporting.bahe_costs import total_s
 from repro.reporting.bahe_quality_rows import LLMS, METHOD_PAIRS, Group, Slot, reads_fewer, title
-from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OUT_OF_MEMORY, Sweep
+from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OOM, Sweep
 from repro.reporting.bahe_variants import Group as Variants
 from repro.reporting.bahe_variants import comparisons, unchanged
-from repro.reporting.cells import STATUS_WORDS, Cell
+from repro.reporting.cells import Cell
 from repro.reporting.figures import COLOURS
 from repro.reporting.floor import bars
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.references import BaheClaims
 from repro.reporting.scores import difference
 from repro.reporting.stale_tables import of_kind
+from repro.reporting.table_growth import MIB
 
 Panel = dict[str, Any]
 Line = dict[str, Any]
-OOM = STATUS_WORDS[OUT_OF_MEMORY]
-MIB = 2**20
 COSTS = {"training time": ("time", "train_s"), "peak memory": ("memory", "peak_gib")}
 # What the page compares; a method's colour is its place.
 DRAWN = tuple(dict.fromkeys(slot for pair in METHOD_PAIRS for slot in pair))

@@ -30,7 +30,7 @@ from repro.reporting.bahe_variants import TABLE_COST
 from repro.reporting.cells import Cell
 from repro.reporting.claims import ALPHA, ALPHA_TEXT, LEVEL_TEXT, MIN_SEEDS, NO_LOSS_DATASETS, POWER
 from repro.reporting.figures import figure_files, figure_text
-from repro.reporting.floor import LEGEND
+from repro.reporting.floor import LEGEND, floor_sections
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
@@ -47,7 +47,6 @@ from repro.reporting.formatting import (
 from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import FLOOR
-from repro.reporting.per_device import floor_sections
 from repro.reporting.provenance import provenance, runs_table, versions_of_code
 from repro.reporting.scores import auc_interval
 from repro.reporting.trials import trials_section

@@ -8,11 +8,13 @@ from statistics import mean
 from typing import Any
 
 from repro.costs.architecture import architecture_of
+from repro.reporting.cells import STATUS_WORDS
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 
 LLM_CTR, BAHE = "llm_ctr", "bahe"
 OUT_OF_MEMORY = "out_of_memory"
+OOM = STATUS_WORDS[OUT_OF_MEMORY]
 Row = dict[str, Any]
 
 

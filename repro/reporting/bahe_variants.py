@@ -168,12 +168,21 @@ def comparisons(group: Group, reference: str) -> dict[str, tuple[Interval, float
 
 def unchanged(group: Group, reference: str) -> list[str]:
     """Variants with the reference's seeds and, seed by seed, its scores to the last bit."""
-    digests = {
-        name: {run.record["config"]["seed"]: run_digest(run) for run in cell.ok}
-        for name, cell in group.cells.items()
-    }
-    own = digests.get(reference)
-    return [name for name, found in digests.items() if own and found == own and name != reference]
+    base = group.cells.get(reference)
+    if base is None or not base.ok:
+        return []
+    return [name for name, cell in group.cells.items() if cell is not base and _same_scores(cell, base)]
+
+
+def _same_scores(cell: Cell, other: Cell) -> bool:
+    """Seed by seed; the scores themselves are read only where the records' metrics agree."""
+    runs, others = ({run.record["config"]["seed"]: run for run in each.ok} for each in (cell, other))
+    if runs.keys() != others.keys():
+        return False
+    pairs = [(runs[seed], others[seed]) for seed in runs]
+    return all(one.record["metrics"] == two.record["metrics"] for one, two in pairs) and all(
+        run_digest(one) == run_digest(two) for one, two in pairs
+    )
 
 
 def _of_same_seeds(runs: Sequence[Run], others: Sequence[Run]) -> tuple[Sequence[Run], Sequence[Run]]:

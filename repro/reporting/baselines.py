@@ -11,12 +11,11 @@ from repro.reporting.baseline_speed import speed_section
 from repro.reporting.baseline_trials import trials_section
 from repro.reporting.cells import Cell, build_cells, plain
 from repro.reporting.claims import MIN_SEEDS
-from repro.reporting.floor import LEGEND
+from repro.reporting.floor import LEGEND, floor_sections
 from repro.reporting.formatting import ABSENT, bounds, count, page, score, signed, table
 from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title
-from repro.reporting.per_device import floor_sections
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PublishedScore
 from repro.reporting.scores import auc_interval

@@ -29,10 +29,9 @@ def figure_files(name: str, panels: Sequence[Mapping[str, Any]]) -> dict[str, by
     A panel has a title, x and y (labels) and `lines`: name, style ("line" for what was counted or measured,
     "dashed" for theory), points [[x, y], ...] in the order to join them, at will `bounds` [[low, high], ...]
     of an interval around each, `failed` {"OOM": [x, ...]} for what has no value, and the number of a `colour`
-    (else they take turns). Its axes are `log` (both
-    logarithmic, ticks where points are) or not (y from zero); `log_x` and `signed` (y is a difference: zero
-    is marked) are for one axis each. `room`: how far a y axis from zero reaches beyond the largest value, as
-    a share of it.
+    (else they take turns). Its axes are `log` (both logarithmic, ticks where points are) or not (y from
+    zero); `log_x` and `signed` (y is a difference: zero is marked) are for one axis each. `room`: how far a
+    y axis from zero reaches beyond the largest value, as a share of it.
     """
     data = {"panels": [_rounded(panel) for panel in panels]}
     images = {f"{name}.{kind}": _drawn(json.dumps(data), kind) for kind in ("png", "svg")}

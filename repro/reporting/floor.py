@@ -86,8 +86,23 @@ def gains(rows: Sequence[tuple[str, Cell]], floor: Sequence[Cell]) -> list[Gain]
     ]
 
 
-def floor_section(rows: Sequence[tuple[str, Cell]], floor: Sequence[Cell]) -> str:
-    """Table of the trained rows against the floor, and which are clearly above it."""
+def floor_sections(rows: Sequence[tuple[str, Cell]], floor: Sequence[Cell]) -> str:
+    """Table of the trained rows against the floor, and which are clearly above it.
+
+    Where rows are of several devices, one for each under its name: Holm's adjustment must not grow with
+    devices that ran a row.
+    """
+    devices = dict.fromkeys(cell.device for _, cell in rows)
+    if len(devices) < 2:
+        return _section(rows, floor)
+    parts = []
+    for device in devices:
+        of_device = [(label, cell) for label, cell in rows if cell.device == device]
+        parts += [f"**{device}:**", _section(of_device, floor)]
+    return "\n\n".join(parts)
+
+
+def _section(rows: Sequence[tuple[str, Cell]], floor: Sequence[Cell]) -> str:
     bar, lines = bars(floor), []
     if not bar:
         return NO_FLOOR

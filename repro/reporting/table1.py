@@ -8,7 +8,7 @@ from repro.evaluation.intervals import NUM_DRAWS
 from repro.evaluation.metrics import F1_THRESHOLD
 from repro.reporting.baselines import SHARED
 from repro.reporting.claims import claims
-from repro.reporting.floor import LEGEND
+from repro.reporting.floor import LEGEND, floor_sections
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
@@ -25,7 +25,6 @@ from repro.reporting.formatting import (
 from repro.reporting.inputs import COMMITTED, YOURS, Inputs
 from repro.reporting.lines import Line, auc_text, section_lines, seeds_text
 from repro.reporting.methods import MODEL_TITLES
-from repro.reporting.per_device import floor_sections
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PaperScore, paper_dataset
 from repro.reporting.sections import METHOD_TITLES, Row, Section, Slot, build_sections

@@ -6,6 +6,7 @@ import pytest
 
 from repro.costs import baseline_benchmark
 from repro.costs.baseline_programs import Setup
+from repro.costs.programs import ProgramFailedError
 from repro.errors import ConfigError
 
 SMALL = Setup("ml-100k", "dti", None, targets=300, threads=1, n=5, batch_targets=100)
@@ -27,5 +28,5 @@ def test_a_missing_library_is_named_before_anything_runs(tmp_path, monkeypatch):
 
 
 def test_a_program_that_fails_says_why():
-    with pytest.raises(baseline_benchmark.ProgramFailedError, match="KeyError"):
+    with pytest.raises(ProgramFailedError, match="KeyError"):
         baseline_benchmark._run_alone("unknown", SMALL)

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from repro.behaviours.build import partition_of
 from repro.cli import app
 from repro.costs import filling_benchmark
-from repro.costs.baseline_benchmark import ProgramFailedError
 from repro.costs.filling_benchmark import fill_by_command, filling_rows
+from repro.costs.programs import ProgramFailedError
 from repro.experiments.tiers import test_tier as tier_of_tests
 from repro.methods.bahe.filled_table import fillings_of
 from repro.records.environment import environment
@@ -78,7 +78,7 @@ def test_rows_hold_what_the_fillings_say(monkeypatch, tmp_path, own_cache) -> No
         return {"behaviours": number, "seconds": 8.0 / processes, "processes": processes}
 
     monkeypatch.setattr(filling_benchmark, "fill_by_command", planted)
-    monkeypatch.setattr(filling_benchmark, "_cores", lambda: 2)
+    monkeypatch.setattr(filling_benchmark, "num_cores", lambda: 2)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(filling_benchmark, "behaviours_of", lambda *_: Planted())
     number = len(Planted())
@@ -88,7 +88,7 @@ def test_rows_hold_what_the_fillings_say(monkeypatch, tmp_path, own_cache) -> No
     assert {row["threads"] for row in rows} == {1} and {row["num_layers"] for row in rows} == {2}
     path = write_measurement(tmp_path, "behaviour_table", "test", environment(), rows)
     assert read_measurement(path).rows == rows
-    monkeypatch.setattr(filling_benchmark, "_cores", lambda: 1)
+    monkeypatch.setattr(filling_benchmark, "num_cores", lambda: 1)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert [row["processes"] for row in filling_rows(tier_of_tests(), 1)] == [1]
 

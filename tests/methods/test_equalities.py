@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from repro.backbones.fix_settings import Fixes, Reset
-from repro.backbones.loading import Backbone, load_backbone
+from repro.backbones.loading import Backbone, group_of, load_backbone
 from repro.backbones.plan import plan_batch
 from repro.backbones.spec import BackboneSpec
 from repro.data import TRAIN, PreparedData, SyntheticSettings, load_prepared
@@ -43,10 +43,6 @@ def items(data: PreparedData, backbone: Backbone) -> TokenisedItems:
         template_for("synthetic"), instruction="Like it?", max_item_tokens=6
     )  # bytes are many tokens
     return tokenise_items(data.items, backbone.tokenizer, short, answers)
-
-
-def group_of(backbone: Backbone) -> int:
-    return backbone.config.num_attention_heads // backbone.config.num_key_value_heads
 
 
 def logits_and_gradients(

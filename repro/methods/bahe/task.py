@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from repro.backbones.loading import Backbone
+from repro.backbones.loading import Backbone, group_of
 from repro.behaviours.drift import DriftingItems
 from repro.behaviours.encoding import BehaviourEncoder
 from repro.behaviours.table import BehaviourTable
@@ -101,11 +101,6 @@ def bahe_task(
         table_build_s=None if encoded is None or behaviour_s is None else behaviour_s * encoded,
         behaviours_encoded=encoded,
     )
-
-
-def group_of(backbone: Backbone) -> int:
-    """Query heads per key-value head."""
-    return int(backbone.config.num_attention_heads // backbone.config.num_key_value_heads)
 
 
 def scoring_batches(

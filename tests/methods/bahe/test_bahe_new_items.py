@@ -10,6 +10,7 @@ import pytest
 import torch
 from bahe_cases import TEMPLATE, N, backbone, behaviours, data, table
 
+from repro.backbones.loading import group_of
 from repro.behaviours.encoding import BehaviourEncoder
 from repro.behaviours.table import MemoryTable, fill, keeps_tables
 from repro.behaviours.texts import Behaviours, behaviours_of
@@ -17,7 +18,7 @@ from repro.data import TEST, Interactions, Items, PreparedData
 from repro.errors import ConfigError, TableError
 from repro.methods.bahe.filled_table import filled_table, table_of
 from repro.methods.bahe.settings import bahe, dti_bahe, llm_ctr
-from repro.methods.bahe.task import bahe_task, group_of, scoring_batches
+from repro.methods.bahe.task import bahe_task, scoring_batches
 from repro.methods.method import BatchSizes
 from repro.training.loop import Trainer
 from repro.training.settings import TrainingSettings
