@@ -72,7 +72,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
             if any(row.slot[0] in FAMILY_TITLES for row in group.rows[origin]):
                 blocks += [f"### {origin.capitalize()}"] if group.rows[YOURS] else []
                 blocks.append(rates_text(inputs, group, group.rows[origin]))
-                blocks += _blocks(group, group.rows[origin], group.floor[origin])
+                blocks += _blocks(group, origin)
     note = (
         f"{FAMILY_TITLES[DTI_BAHE]} was tried at k = {selection_k()}. Trials of the other rows are listed on "
         "[table1](table1.md) and [baselines](baselines.md)."
@@ -130,8 +130,8 @@ def _legend() -> str:
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
 
 
-def _blocks(group: Group, rows: Sequence[Row], floor: Sequence[Cell]) -> list[str]:
-    trained = [(row.label, row.cell) for row in rows if row.slot[0] != FLOOR]
+def _blocks(group: Group, origin: str) -> list[str]:
+    rows = group.rows[origin]
     compared = pairs(rows)
     return [
         _configuration([row.cell for row in rows if row.slot[0] in FAMILY_TITLES]),
@@ -145,11 +145,23 @@ def _blocks(group: Group, rows: Sequence[Row], floor: Sequence[Cell]) -> list[st
         *versions_of_code([(row.label, row.cell) for row in rows if row.slot[0] in LLMS]),
         *larger_k_text(rows),
         "**Above the floor:**",
-        floor_sections(trained, floor),
+        floor_sections(group.trained(origin), group.floor[origin]),
+        _not_judged(group, rows),
         "<details><summary>Runs</summary>",
         runs_table([(row.label, row.cell) for row in rows]),
         "</details>",
     ]
+
+
+def _not_judged(group: Group, rows: Sequence[Row]) -> str:
+    """Which rows the floor's table leaves out; empty where all are of the section's device."""
+    labels = [row.label for row in rows if row.slot[0] != FLOOR and row.cell.device != group.device]
+    if not labels:
+        return ""
+    return (
+        f"Not compared with the floor here, as made on another device: {compact(labels)}. See that device's "
+        "section, [baselines](baselines.md) or [table1](table1.md)."
+    )
 
 
 def _configuration(cells: Sequence[Cell]) -> str:

@@ -75,7 +75,8 @@ class Group:
     """Rows tested on the same targets of one tier and data set, by origin.
 
     Those of BAHE's family are of one device; what they are set beside is of another one where it has no
-    record on this one, and says so.
+    record on this one, and says so. Only this device's own rows are judged against the floor here: a verdict
+    on another one's would be adjusted over other rows than where it was made.
     """
 
     title: str
@@ -86,6 +87,11 @@ class Group:
     train_targets: int
     rows: dict[str, list[Row]]
     floor: dict[str, list[Cell]]  # of any device: nothing in it is random
+
+    def trained(self, origin: str) -> list[tuple[str, Cell]]:
+        """Label and cell of this device's rows that the floor is no part of."""
+        rows = [row for row in self.rows[origin] if row.slot[0] != FLOOR]
+        return [(row.label, row.cell) for row in rows if row.cell.device == self.device]
 
 
 def groups(inputs: Inputs) -> list[Group]:

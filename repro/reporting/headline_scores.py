@@ -23,7 +23,6 @@ from repro.reporting.claims import ALPHA, ALPHA_TEXT, MIN_SEEDS
 from repro.reporting.floor import gains
 from repro.reporting.formatting import ABSENT, count, duration, score, signed, table
 from repro.reporting.inputs import COMMITTED, YOURS, Inputs
-from repro.reporting.methods import FLOOR
 from repro.reporting.sections import DTI
 
 HEADERS = (
@@ -57,8 +56,8 @@ def headline_scores(inputs: Inputs) -> str:
 def _lines(group: Group) -> list[tuple[str, ...]]:
     every = [row for row in group.rows[COMMITTED] if row.cell.ok]
     against = {pair.first.label: pair for pair in pairs(every) if pair.second.slot == (DTI, DTI_K)}
-    trained = [(row.label, row.cell) for row in every if row.slot[0] != FLOOR]
-    above = {gain.label: gain.verdict for gain in gains(trained, group.floor[COMMITTED])}
+    found = gains(group.trained(COMMITTED), group.floor[COMMITTED])
+    above = {gain.label: gain.verdict for gain in found}
     return [
         (
             f"{group.dataset}, tier {group.tier}, {group.device}",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
-from report_cases import NO_LLM, UNTRAINED, table
+from bahe_report_cases import TUNED, config_of, full
+from report_cases import NO_LLM, UNTRAINED, table, table_rows
 
 from repro.reporting import render_all
 from repro.reporting.figure2 import figure_data
+from repro.reporting.headline_scores import headline_scores
 from repro.reporting.inputs import load_inputs
 
 OTHER = {"device.name": "Another device"}
@@ -71,6 +73,31 @@ def test_the_floor_is_met_on_each_device_apart_by_baselines_too(world):
     add(OTHER)
     after = above(page(world, "baselines"))
     assert len(before) == 2 and after == before * 2
+
+
+def test_a_row_of_another_device_is_judged_with_its_own(world):
+    """Alone beside this device's rows it would be adjusted over fewer rows than where it was made."""
+
+    def judged(section):
+        return [
+            row["row"] for row in table_rows(section.split("**Above the floor:**")[1].split("<details>")[0])
+        ]
+
+    world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
+    for seed in range(3):
+        world.add(0.9, seed=seed, method="din", **NO_LLM)
+        world.add(0.9, seed=seed, record=OTHER)
+        for device in ({}, OTHER):
+            world.add(0.9, seed=seed, record=device, **config_of(full(), **TUNED))
+    other, own = (part.split("\n## ")[0] for part in page(world, "bahe").split("\n## ml-100k")[1:])
+    assert judged(own) == ["DIN", "BAHE"] and judged(other) == ["SW", "BAHE"]
+    left_out = "Not compared with the floor here, as made on another device: "
+    assert f"{left_out}DIN, on Test CPU, 2 cores. See" in other
+    assert f"{left_out}SW, on Another device. See" in own
+    lines = table_rows(headline_scores(load_inputs(world.results, None, world.reports / "reference")))
+    verdicts = {(row["data set and device"], row["row"]): row["clearly above the floor"] for row in lines}
+    assert verdicts["ml-100k, tier cpu, Test CPU, 2 cores", "DIN"] == "yes"
+    assert verdicts["ml-100k, tier cpu, Another device", "DIN, on Test CPU, 2 cores"] == "—"
 
 
 def test_each_device_is_a_panel_of_its_own_that_names_it(world):
