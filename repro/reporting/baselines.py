@@ -12,10 +12,10 @@ from repro.reporting.baseline_trials import trials_section
 from repro.reporting.cells import Cell, build_cells, plain
 from repro.reporting.claims import MIN_SEEDS
 from repro.reporting.floor import LEGEND, floor_sections
-from repro.reporting.formatting import ABSENT, bounds, count, page, score, signed, table
+from repro.reporting.formatting import ABSENT, bounds, count, listed, page, score, signed, table
 from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
-from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title
+from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title, is_floor
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PublishedScore
 from repro.reporting.scores import auc_interval
@@ -77,7 +77,9 @@ def _speed(inputs: Inputs) -> list[str]:
 
 def state(inputs: Inputs) -> str:
     """How many rows have records, for the index."""
-    parts = [f"{g.title}: {len(g.cells[COMMITTED])} rows" for g in groups(inputs) if g.cells[COMMITTED]]
+    parts = [
+        f"{g.title}: {len(_lines(g.cells[COMMITTED]))} rows" for g in groups(inputs) if g.cells[COMMITTED]
+    ]
     return "; ".join(parts) or "not run"
 
 
@@ -129,13 +131,14 @@ def _blocks(
 ) -> list[str]:
     of_dataset = {k[2]: v for k, v in published.items() if k[:2] == (group.dataset, group.protocol)}
     labelled = [(_label(cell, cells), cell) for cell in cells]
-    rows = []
-    for label, cell in labelled:
+    lines, rows = _lines(cells), []
+    for same in lines:
+        cell, label = same[0], _label(same[0], [each[0] for each in lines])
         auc = auc_interval(cell.ok) if cell.ok else None
         row = [label, seeds_text(cell), auc_text(cell), bounds(auc.low, auc.high) if auc else ABSENT]
         row += [score(cell.mean("metrics", name)) for name in ("log_loss", "f1", "gauc")]
         row += [*_published(cell, of_dataset)] if of_dataset else []
-        rows.append([*row, _epochs(cell), cell.device])
+        rows.append([*row, _epochs(cell), listed([each.device for each in same])])
     headers = ["row", "seeds", "AUC", f"{100 * LEVEL:.0f} % interval", "log loss", "F1", "GAUC"]
     headers += ["published AUC", "ours − published", "reproduced"] if of_dataset else []
     headers += ["best epochs", "device"]
@@ -146,6 +149,19 @@ def _blocks(
         runs_table(labelled),
         "</details>",
     ]
+
+
+def _lines(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of each line: one, or those of the floor that say the same on several devices.
+
+    Nothing in the floor is random, and no device has a part in it but by rounding.
+    """
+    found: dict[object, list[Cell]] = {}
+    for cell in cells:
+        numbers = [score(cell.mean("metrics", name)) for name in ("auc", "log_loss", "f1", "gauc")]
+        same = (cell.method, cell.config["n"], str(cell.settings), cell.stale, *numbers)
+        found.setdefault(same if is_floor(cell.method) and cell.ok else id(cell), []).append(cell)
+    return list(found.values())
 
 
 def _label(cell: Cell, cells: Sequence[Cell]) -> str:

@@ -8,6 +8,7 @@ from bahe_report_cases import TUNED, config_of, full
 from report_cases import NO_LLM, UNTRAINED, table, table_rows
 
 from repro.reporting import render_all
+from repro.reporting.baselines import state
 from repro.reporting.figure2 import figure_data
 from repro.reporting.headline_scores import headline_scores
 from repro.reporting.inputs import load_inputs
@@ -73,6 +74,31 @@ def test_the_floor_is_met_on_each_device_apart_by_baselines_too(world):
     add(OTHER)
     after = above(page(world, "baselines"))
     assert len(before) == 2 and after == before * 2
+
+
+def test_the_floor_is_a_row_of_baselines_once(world):
+    """Its runs stay listed; where the numbers differ, each device's are a row."""
+
+    def shown():
+        section = page(world, "baselines").split("\n## ml-100k")[1].split("\nStrongest")[0]
+        return {row["row"]: row["device"] for row in table_rows(section)}
+
+    def rows_in_index():
+        return state(load_inputs(world.results, None, world.reports / "reference")).split(": ")[1]
+
+    rates = {"method": "rates", "n": None, **NO_LLM, "training": None}
+    for device in ({}, OTHER):
+        world.add(0.1, **rates, record=UNTRAINED | device)
+        world.add(0.5, method="din", n=30, **NO_LLM, record=device)
+    assert shown() == {
+        "Like rates": "Another device and Test CPU, 2 cores",
+        "DIN, n = 30, on Another device": "Another device",
+        "DIN, n = 30, on Test CPU, 2 cores": "Test CPU, 2 cores",
+    }
+    assert page(world, "baselines").count("| `rates-seed0-") == 2 and rows_in_index() == "3 rows"
+    world.add(0.5, **rates, record=UNTRAINED | {"device.name": "Third device"})
+    assert list(shown())[:2] == ["Like rates, on Another device", "Like rates, on Third device"]
+    assert rows_in_index() == "4 rows"
 
 
 def test_a_row_of_another_device_is_judged_with_its_own(world):
