@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from repro.evaluation.intervals import LEVEL
+from repro.reporting.cells import differing
 from repro.reporting.claims import NO_LOSS_DATASETS, detectable, no_loss_text
 from repro.reporting.formatting import ABSENT, bounds, p_value, score, signed, table
 from repro.reporting.lines import Line
@@ -42,7 +43,19 @@ def differences_table(dataset: str, lines: Sequence[Line]) -> str:
 
 
 def _sw_choice(lines: Sequence[Line]) -> str:
-    sws = {line.row.label for line in lines if line.row.slot[0] == SW and line.auc is not None}
-    if len(sws) < 2:
+    """With which SW each row is compared, where there are several."""
+    sws = [line.row.cell for line in lines if line.row.slot[0] == SW and line.auc is not None]
+    cells = [cell for cell in sws if cell is not None]
+    settings, devices = differing(cells), {cell.device for cell in cells}
+    if len(cells) < 2:
         return ""
-    return "SW has records in several settings: each row is compared with the one closest in settings.\n\n"
+    if len(devices) < 2:
+        text = "in several settings: each row is compared with the one closest in settings."
+    elif not settings:
+        text = "of several devices: each row is compared with the one of its own device, where there is one."
+    else:
+        text = (
+            "in several settings and of several devices: each row is compared with the one closest in "
+            "settings, of equally close ones with that of its own device."
+        )
+    return f"SW has records {text}\n\n"

@@ -126,6 +126,20 @@ def test_a_row_of_another_device_is_judged_with_its_own(world):
     assert verdicts["ml-100k, tier cpu, Another device", "DIN, on Test CPU, 2 cores"] == "—"
 
 
+def test_with_which_sw_a_row_is_compared_is_said(world):
+    def said():
+        return next(line for line in page(world, "table1").splitlines() if line.startswith("SW has records"))
+
+    add_rows(world)
+    assert "SW has records" not in page(world, "table1")
+    add_rows(world, OTHER)
+    assert said().startswith(
+        "SW has records of several devices: each row is compared with the one of its own"
+    )
+    world.add(0.6, compiled=True)
+    assert said().startswith("SW has records in several settings and of several devices: ")
+
+
 def test_each_device_is_a_panel_of_its_own_that_names_it(world):
     add_rows(world)
     inputs = load_inputs(world.results, None, world.reports / "reference")
