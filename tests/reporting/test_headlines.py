@@ -109,7 +109,16 @@ def test_training_runs_stand_beside_the_sweep_of_their_model(world) -> None:
     world.add(recipe="control", record=times(90.0, 150.0))
     world.add(recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 15.0))
     assert (
-        "; in training runs of equal targets per step 10.00 × (DTI, k = 50) per epoch; "
+        "; in training runs of equal targets per step 10.00 × (DTI, k = 50, ml-100k) per epoch; "
+        in (headlines(inputs_of(world))[0])
+    )
+    elsewhere = {"device.name": "Another device"}
+    world.add(recipe="control", record=times(90.0, 150.0) | elsewhere)
+    world.add(recipe="control", method="dti", k=50, fixes=FIXED, record=times(1.0, 15.0) | elsewhere)
+    world.add(recipe="control", dataset="synthetic", record=times(90.0, 150.0))
+    world.add(recipe="control", dataset="synthetic", method="dti", k=50, record=times(18.0, 15.0))
+    assert (
+        "per step 10.00 × (DTI, k = 50, ml-100k) and 10.00 × (DTI, our recipe, k = 50, synthetic) per epoch; "
         in (headlines(inputs_of(world))[0])
     )
 
