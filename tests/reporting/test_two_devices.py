@@ -128,14 +128,15 @@ def test_a_row_of_another_device_is_judged_with_its_own(world):
 
 def test_with_which_sw_a_row_is_compared_is_said(world):
     def said():
-        return next(line for line in page(world, "table1").splitlines() if line.startswith("SW has records"))
+        section = page(world, "table1").split("### Differences to SW\n\n")[1]
+        return section.split("|")[0].strip()
 
     add_rows(world)
-    assert "SW has records" not in page(world, "table1")
+    assert said() == ""
+    world.add(0.5, method="dti", k=20, record=OTHER)
+    assert said() == "Compared with an SW of another device: DTI, k = 20."
     add_rows(world, OTHER)
-    assert said().startswith(
-        "SW has records of several devices: each row is compared with the one of its own"
-    )
+    assert said() == "SW has records of several devices: each row is compared with the one of its own device."
     world.add(0.6, compiled=True)
     assert said().startswith("SW has records in several settings and of several devices: ")
 
