@@ -96,7 +96,13 @@ def test_replays_give_the_models_own_losses_and_gradients() -> None:
 def test_recording_makes_no_stream_of_its_own(monkeypatch) -> None:
     steps = RecordedSteps(Model().cuda())
     steps.record(batch("cuda"))  # torch makes one for captures, once
-    monkeypatch.setattr(torch.cuda, "Stream", lambda *arguments: pytest.fail("another stream"))
+    real = torch.cuda.Stream
+
+    def stream(*arguments, **named):
+        assert "stream_id" in named, "another stream"  # with it, it is one that is there: current_stream()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
     steps.record(batch("cuda", length=5))
 
 
