@@ -16,6 +16,7 @@ from repro.methods.method import BatchSizes, SumMethod
 from repro.prompts.batching import (
     batch_rows,
     epoch_order,
+    even_parts,
     length_buckets,
     sampled_parts,
     shared_length,
@@ -98,9 +99,13 @@ class SumBatches:
         return int(self.rows.num_targets[chosen].sum())
 
     def split(self, chosen: np.ndarray) -> list[np.ndarray]:
-        """A batch as micro-batches of about `max_tokens` text tokens: rows are atomic, one may reach over."""
-        tokens = self._row_tokens[chosen]
-        part = (np.cumsum(tokens) - tokens) // self.sizes.max_tokens
+        """A batch as micro-batches of about `max_tokens` text tokens: rows are atomic, one may reach over.
+
+        Of as many each where the tier has few padded lengths.
+        """
+        tokens, most = self._row_tokens[chosen], self.sizes.max_tokens
+        few = self.sizes.text_multiple % BUCKET_MULTIPLE == 0
+        part = even_parts(tokens, most) if few else (np.cumsum(tokens) - tokens) // most
         return np.split(chosen, np.flatnonzero(np.diff(part)) + 1)
 
     def load(self, chosen: np.ndarray, device: torch.device | str) -> SumBatch:

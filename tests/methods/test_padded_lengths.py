@@ -12,6 +12,7 @@ from prompt_cases import film_like, make_data, make_items
 from repro.data import TEST, TRAIN, VALIDATION
 from repro.experiments.table1 import KS
 from repro.experiments.tiers import paper_tier
+from repro.methods import sum_batches
 from repro.methods.dti import dti_tuned
 from repro.methods.method import BatchSizes
 from repro.methods.sliding_window import sliding_window
@@ -85,6 +86,24 @@ def test_the_paper_tiers_training_fits_80_gb(k) -> None:
     of_other_seeds = [part for seed in (1, 2) for key in chosen.epoch(seed, 0) for part in chosen.split(key)]
     lengths = {chosen._padded_length(part) for part in [*chosen.warm_up("cpu"), *of_other_seeds]}
     assert 10_240 < max(lengths) <= 12_800
+
+
+def test_equal_micro_batches_need_less_padding_than_full_ones_and_a_rest(monkeypatch) -> None:
+    """At k = 50 in the `paper` tier, where a step is some 26,000 tokens and a micro-batch holds 10,240."""
+    data, items = film_like()
+    tier = paper_tier()
+
+    def padding() -> float:
+        chosen = batches_of(data, items, dti_tuned(20, 50), TRAIN, tier.training.batch_targets, 4, tier.sizes)
+        parts = [part for key in chosen.epoch(1, 0) for part in chosen.split(key)]
+        padded = sum(chosen._padded_length(part) for part in parts)
+        return padded / sum(int(chosen._row_tokens[part].sum()) + chosen.count(part) for part in parts) - 1
+
+    ours = padding()
+    monkeypatch.setattr(
+        sum_batches, "even_parts", lambda lengths, most: (np.cumsum(lengths) - lengths) // most
+    )
+    assert ours < 0.75 * padding()
 
 
 @pytest.mark.parametrize("k", [None, 5])

@@ -1,4 +1,4 @@
-"""Length buckets against every choice of buckets."""
+"""Length buckets against every choice of buckets; micro-batches of equal length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro.prompts.batching import length_buckets
+from repro.prompts.batching import even_parts, length_buckets
 
 
 def padding(lengths: list[int], buckets: list[int]) -> int:
@@ -31,3 +31,21 @@ def test_buckets_waste_least_and_hold_everything(lengths: list[int], count: int)
 
 def test_example_of_the_docstring() -> None:
     assert length_buckets(np.array([1, 1, 4, 5, 5]), 2).tolist() == [1, 5]
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=60), st.integers(1, 40))
+def test_even_parts_are_as_few_as_hold_the_rows_and_equal_but_for_a_row(
+    lengths: list[int], most: int
+) -> None:
+    sizes = np.array(lengths)
+    parts = even_parts(sizes, most)
+    number = -(-int(sizes.sum()) // most)
+    assert parts[0] >= 0 and parts[-1] < number and (np.diff(parts) >= 0).all()
+    share = sizes.sum() / number
+    for part in set(parts.tolist()):
+        assert sizes[parts == part].sum() <= share + max(lengths)
+
+
+def test_even_parts_of_the_docstring() -> None:
+    assert even_parts(np.array([2, 2, 2, 2, 2]), 4).tolist() == [0, 0, 1, 2, 2]
+    assert even_parts(np.array([3, 3, 3]), 9).tolist() == [0, 0, 0], "what fits is not cut"

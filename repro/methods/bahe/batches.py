@@ -34,6 +34,7 @@ from repro.methods.method import BatchSizes
 from repro.prompts.batching import (
     SAMPLED_BATCHES,
     TargetBatches,
+    even_parts,
     length_buckets,
     sampled_parts,
     shared_length,
@@ -153,8 +154,7 @@ class BaheBatches(TargetBatches):
         """
         places, most = self._places(key), self.layout.max_places
         if self.layout.packed:
-            number = -(-int(places.sum()) // most)
-            part = (np.cumsum(places) - places) * number // int(places.sum())
+            part = even_parts(places, most)
         else:
             text, multiple = self.vectors is None, self.layout.multiple
             places = -(-places // multiple) * multiple if text else places
