@@ -45,7 +45,7 @@ def tokenizer_folder() -> Path:
     Raises:
         As `weights_folder`.
     """
-    return checked_folder(_cache_folder("tokenizer"), _convert_tokenizer)
+    return checked_folder(_cache_folder("tokenizer-unified"), _convert_tokenizer)
 
 
 def _cache_folder(part: str) -> Path:
@@ -129,7 +129,24 @@ def _convert_tokenizer(folder: Path) -> None:
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         restore_digits(tokenizer)
+        _unify(tokenizer.backend_tokenizer)
         tokenizer.save_pretrained(folder)
+
+
+def _unify(backend: Any) -> None:
+    """Write down as one what versions of transformers write differently, and what no text is encoded by.
+
+    Earlier ones convert to a byte-level model with an unknown token, byte fallback, an empty normaliser and a
+    decoder for both. Every byte is in the vocabulary, so ids are the same; the checksum was not, by which runs
+    are named and behaviour tables recognised.
+    """
+    from tokenizers import decoders
+
+    backend.normalizer = None
+    backend.decoder = decoders.ByteLevel()
+    model = backend.model
+    model.unk_token, model.fuse_unk, model.byte_fallback = None, False, False
+    model.continuing_subword_prefix = model.end_of_word_suffix = ""
 
 
 def restore_digits(tokenizer: Any) -> None:

@@ -4,6 +4,7 @@ The conversion (20 s) happens at most once per machine, in the project's cache; 
 use the tokenizer part, which takes 4 s.
 """
 
+import json
 import shutil
 
 import numpy as np
@@ -16,6 +17,7 @@ from repro.backbones.shapes import SHAPES
 from repro.backbones.spec import BackboneSpec
 from repro.backbones.tokenizer import answer_ids, load_tokenizer
 from repro.errors import BackboneError
+from repro.paths import results_dir
 
 gguf = pytest.importorskip("gguf")
 
@@ -103,6 +105,27 @@ def test_digits_and_answers_are_single_tokens(gguf_file):
     ]  # the digit rule's doing
     assert tokenizer.decode(tokenizer.encode("Heat (1995): yes")) == "Heat (1995): yes"
     assert tokenizer.convert_ids_to_tokens(list(answer_ids(tokenizer))) == ["Ġyes", "Ġno"]
+
+
+def test_what_versions_of_transformers_write_differently_is_unified(gguf_file):
+    """As transformers 5.17 converts the file: other words for the same ids."""
+    from tokenizers import decoders, normalizers
+
+    backend = load_tokenizer("smollm2-135m").backend_tokenizer
+    before = backend.to_str()
+    backend.normalizer = normalizers.Sequence([])
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.ByteLevel()])
+    backend.model.unk_token, backend.model.fuse_unk, backend.model.byte_fallback = "<|endoftext|>", True, True
+    assert backend.to_str() != before
+    smollm2._unify(backend)
+    assert backend.to_str() == before
+
+
+def test_fingerprint_is_that_of_the_committed_runs(backbone):
+    """A new version of a library must not give the same model another name: no run would be found again."""
+    records = (json.loads(path.read_text()) for path in results_dir().glob("runs/gpu/ml-100k/*/record.json"))
+    named = {r["config"].get("backbone_sha256") for r in records if "H100" in r["device"]["name"]} - {None}
+    assert named == {backbone.fingerprint}
 
 
 def test_real_random_shapes_use_this_tokenizer(gguf_file):
