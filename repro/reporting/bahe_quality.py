@@ -27,7 +27,7 @@ from repro.reporting.bahe_quality_rows import (
 )
 from repro.reporting.bahe_rates import rates_text, selection_k
 from repro.reporting.bahe_variants import TABLE_COST
-from repro.reporting.cells import Cell
+from repro.reporting.cells import NOT_RUN, Cell
 from repro.reporting.claims import ALPHA, ALPHA_TEXT, LEVEL_TEXT, MIN_SEEDS, NO_LOSS_DATASETS, POWER
 from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.floor import LEGEND, floor_sections
@@ -42,9 +42,10 @@ from repro.reporting.formatting import (
     plural,
     score,
     signed,
+    summary,
     table,
 )
-from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
+from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import FLOOR
 from repro.reporting.provenance import provenance, runs_table, versions_of_code
@@ -86,11 +87,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 def state(inputs: Inputs) -> str:
     """How many rows of the family have records, for the index."""
-    parts = []
-    for group in groups(inputs):
-        number = sum(row.slot[0] in FAMILY_TITLES for row in group.rows[COMMITTED])
-        parts += [f"{group.title}: {plural(number, 'row')}"] if number else []
-    return "; ".join(parts) or "not run"
+    found = groups(inputs)
+    rows = [row for group in found for origin in ORIGINS for row in group.rows[origin]]
+    number = plural(sum(row.slot[0] in FAMILY_TITLES for row in rows), "row")
+    return summary(number, (g.dataset for g in found), device=(g.device for g in found)) if found else NOT_RUN
 
 
 def _legend() -> str:

@@ -237,7 +237,7 @@ def _rows(cells: Sequence[Cell], device: str) -> list[Row]:
     ]
     longer = {row.cell.most_epochs for row in rows if row.slot[0] in FAMILY_TITLES and trains_longer(row)}
     rows = [row for row in rows if row.cell.config["recipe"] != "control" or row.cell.most_epochs in longer]
-    return sorted((replace(row, label=_label(row, rows, device)) for row in rows), key=_order)
+    return sorted((replace(row, label=_label(row, rows, device)) for row in rows), key=order)
 
 
 def _strongest(cells: Sequence[Cell]) -> Cell | None:
@@ -274,11 +274,12 @@ def _form(row: Row) -> list[str]:
 def title(slot: Slot) -> str:
     """Name of a method and k on this page."""
     method, k = slot
-    names: dict[str, str] = {FLOOR: "Like rates", DIN: "DIN", SW: "SW", DTI: "DTI, recipe tuned"}
+    names: dict[str, str] = {FLOOR: "Like rates", DIN: "DIN", SW: "SW", DTI: "DTI, our recipe"}
     name = (names | FAMILY_TITLES | {STRONGEST: "strongest ID-based model"})[method]
     return name if method == SW or k is None else f"{name}, k = {k}"
 
 
-def _order(row: Row) -> tuple[int, int, str]:
+def order(row: Row) -> tuple[int, int, str]:
+    """Sort key of the page's rows: method, larger k first, label."""
     methods = (FLOOR, DIN, STRONGEST, *LLMS)
     return methods.index(row.slot[0]), -(row.slot[1] or 0), row.label

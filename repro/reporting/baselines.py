@@ -9,11 +9,22 @@ from baselines import PUBLISHED_HISTORY
 from repro.evaluation.intervals import LEVEL
 from repro.reporting.baseline_speed import speed_section
 from repro.reporting.baseline_trials import trials_section
-from repro.reporting.cells import Cell, build_cells, plain
+from repro.reporting.cells import NOT_RUN, Cell, build_cells, plain
 from repro.reporting.claims import MIN_SEEDS
 from repro.reporting.floor import LEGEND, floor_sections
-from repro.reporting.formatting import ABSENT, bounds, count, listed, page, score, signed, table
-from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
+from repro.reporting.formatting import (
+    ABSENT,
+    bounds,
+    count,
+    listed,
+    page,
+    plural,
+    score,
+    signed,
+    summary,
+    table,
+)
+from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title, is_floor
 from repro.reporting.provenance import provenance, runs_table
@@ -76,11 +87,10 @@ def _speed(inputs: Inputs) -> list[str]:
 
 
 def state(inputs: Inputs) -> str:
-    """How many rows have records, for the index."""
-    parts = [
-        f"{g.title}: {len(_lines(g.cells[COMMITTED]))} rows" for g in groups(inputs) if g.cells[COMMITTED]
-    ]
-    return "; ".join(parts) or "not run"
+    """How many rows have records, and of what, for the index."""
+    found = groups(inputs)
+    number = sum(len(_lines(group.cells[origin])) for group in found for origin in ORIGINS)
+    return summary(plural(number, "row"), [group.dataset for group in found]) if found else NOT_RUN
 
 
 def groups(inputs: Inputs) -> list[Group]:

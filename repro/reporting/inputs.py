@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,16 @@ def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -
         published_baselines=published_baselines(reference_dir),
         bahe_claims=bahe_claims(reference_dir),
     )
+
+
+def only(inputs: Inputs, *origins: str) -> Inputs:
+    """The same inputs with what these origins hold and nothing of others; published values stay."""
+    kept: dict[str, Any] = {}
+    for field in fields(inputs):
+        value = getattr(inputs, field.name)
+        if isinstance(value, dict) and set(value) == set(ORIGINS):
+            kept[field.name] = {name: value[name] if name in origins else [] for name in ORIGINS}
+    return replace(inputs, **kept)
 
 
 def _measurements(kind: Kind, results_dir: Path, runs_dir: Path | None) -> dict[str, list[Measurement]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from repro.evaluation.intervals import NUM_DRAWS
 from repro.evaluation.metrics import F1_THRESHOLD
 from repro.reporting.baselines import SHARED
+from repro.reporting.cells import NOT_RUN
 from repro.reporting.claims import claims
 from repro.reporting.floor import LEGEND, floor_sections
 from repro.reporting.formatting import (
@@ -20,6 +21,7 @@ from repro.reporting.formatting import (
     plural,
     ratio,
     score,
+    summary,
     table,
 )
 from repro.reporting.inputs import COMMITTED, YOURS, Inputs
@@ -50,16 +52,16 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 
 def state(inputs: Inputs) -> str:
-    """Which sections have records and how many of their rows, for the index."""
-    parts = []
+    """How many of all sections' rows have results, for the index."""
+    rows, done, names = set(), set(), []
     for section in build_sections(inputs):
         for origin in section.origins:
             own = [row for row in section.rows(origin) if row.slot[0] in METHOD_TITLES]
-            slots = {row.slot for row in own}
-            done = {row.slot for row in own if row.cell is not None and row.cell.ok}
-            yours = " (yours)" if origin == YOURS else ""
-            parts.append(f"{section.title}: {len(done)} of {plural(len(slots), 'row')}{yours}")
-    return "; ".join(parts) or "not run"
+            place = (section.title, origin)
+            rows |= {(*place, row.slot) for row in own}
+            done |= {(*place, row.slot) for row in own if row.cell is not None and row.cell.ok}
+            names.append(section.key.dataset)
+    return summary(f"{count(len(done))} of {plural(len(rows), 'row')}", names) if rows else NOT_RUN
 
 
 def _legend() -> str:

@@ -8,8 +8,9 @@ from statistics import mean
 from typing import Any
 
 from repro.costs.closed_form import token_limit
+from repro.reporting.cells import NOT_RUN
 from repro.reporting.figures import figure_files, figure_text
-from repro.reporting.formatting import ABSENT, mean_of, page, plural, table
+from repro.reporting.formatting import ABSENT, mean_of, page, plural, summary, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.references import PAPER_DATASETS
 from repro.reporting.table3_blocks import blocks as table3_blocks
@@ -115,8 +116,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 
 def state(inputs: Inputs) -> str:
-    """Which sweeps there are, for the index."""
-    return "; ".join(f"{each.title}: {plural(len(each.rows), 'row')}" for each in sweeps(inputs)) or "not run"
+    """How many rows there are, for the index."""
+    rows = [row for sweep in sweeps(inputs) for row in sweep.rows]
+    models, devices = (row["backbone"] for row in rows), (row["device"] for row in rows)
+    return summary(plural(len(rows), "row"), model=models, device=devices) if rows else NOT_RUN
 
 
 def sweeps(inputs: Inputs) -> list[Sweep]:

@@ -190,8 +190,8 @@ def test_the_index_lists_every_page_with_its_state(reported):
     text = (reported.reports / "README.md").read_text()
     for name in PAGES:
         assert f"[{name}]({name}.md)" in text and f"`nox -s {name}`" in text
-    assert "tier cpu, recipe paper: 2 of 13 rows" in text
-    assert "ml-1m, protocol dti" in text
+    assert "| 2 of 13 rows; ml-100k " in text
+    assert "| ml-1m (dti)" in text or "and ml-1m (dti)" in text
 
 
 def test_every_page_starts_with_how_to_reproduce_it(reported):

@@ -1,0 +1,51 @@
+"""Which sections of BAHE's page the index shows, with their comparisons: computed once for all its tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from repro.reporting.bahe_quality_rows import Group, Pair, Row, groups, pairs
+from repro.reporting.floor import gains
+from repro.reporting.inputs import COMMITTED, Inputs, only
+
+LAST = ("groceries",)  # of disputed nature: after the papers' own
+
+
+@dataclass(frozen=True)
+class MainGroup:
+    """The committed rows of one data set and device."""
+
+    group: Group
+
+    @property
+    def title(self) -> str:
+        """Data set, protocol, tier and targets, without the device."""
+        return self.group.title.removesuffix(f", {self.group.device}")
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those with results."""
+        return [row for row in self.group.rows[COMMITTED] if row.cell.ok]
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The page's comparisons, Holm-adjusted over all of them."""
+        return pairs(self.rows)
+
+    @cached_property
+    def above_floor(self) -> dict[str, str]:
+        """Label of each trained row of this device -> whether it is clearly above the floor."""
+        found = gains(self.group.trained(COMMITTED), self.group.floor[COMMITTED])
+        return {gain.label: gain.verdict for gain in found}
+
+
+def main_groups(inputs: Inputs) -> list[MainGroup]:
+    """The largest size of each data set, devices side by side; most training targets first."""
+    found = groups(only(inputs, COMMITTED))
+    most: dict[str, int] = {}
+    for group in found:
+        most[group.dataset] = max(group.train_targets, most.get(group.dataset, 0))
+    largest = [group for group in found if group.train_targets == most[group.dataset]]
+    largest.sort(key=lambda group: (group.dataset in LAST, -group.train_targets, group.title))
+    return [MainGroup(group) for group in largest]
