@@ -19,9 +19,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     sweeps = efficiency_sweeps(inputs)
     blocks = [
         *figure_text(NAME, "Step time, memory and ratios against text length"),
-        _method(),
         "## Beside the claim",
         _claim(inputs, sweeps) if sweeps else "Not run.",
+        "## How it is measured",
+        _method(),
     ]
     for sweep in sweeps:
         blocks += [f"## {sweep.title}", _settings(sweep), _main(sweep), _more(sweep)]

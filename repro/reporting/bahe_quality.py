@@ -30,12 +30,13 @@ from repro.reporting.bahe_variants import TABLE_COST
 from repro.reporting.cells import NOT_RUN, Cell
 from repro.reporting.claims import ALPHA, ALPHA_TEXT, LEVEL_TEXT, MIN_SEEDS, NO_LOSS_DATASETS, POWER
 from repro.reporting.figures import figure_files, figure_text
-from repro.reporting.floor import LEGEND, floor_sections
+from repro.reporting.floor import SHORT_LEGEND, floor_sections
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
     compact,
     count,
+    folded,
     listed,
     p_value,
     page,
@@ -125,7 +126,7 @@ def _legend() -> str:
         "over that of the row, else of the epochs in brackets; only where device, precision, compile state "
         "and batch sizes are the same on both sides. Where *tuning* differs, the ratio holds that too. "
         "ID-based models have no times here: several of their runs shared a device.",
-        "Floor": LEGEND + " See [baselines](baselines.md).",
+        "Floor": SHORT_LEGEND,
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
 
@@ -147,9 +148,7 @@ def _blocks(group: Group, origin: str) -> list[str]:
         "**Above the floor:**",
         floor_sections(group.trained(origin), group.floor[origin]),
         _not_judged(group, rows),
-        "<details><summary>Runs</summary>",
-        runs_table([(row.label, row.cell) for row in rows]),
-        "</details>",
+        *folded("Runs", runs_table([(row.label, row.cell) for row in rows])),
     ]
 
 

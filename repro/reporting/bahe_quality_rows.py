@@ -11,6 +11,7 @@ from repro.reporting.cells import Cell, build_cells, differing, setting_text
 from repro.reporting.formatting import count, listed, plural
 from repro.reporting.inputs import ORIGINS, Inputs
 from repro.reporting.methods import FLOOR, MODEL_TITLES, is_floor
+from repro.reporting.order import place
 from repro.reporting.scores import difference
 from repro.reporting.sections import DTI, RECIPES, SW
 
@@ -95,7 +96,7 @@ class Group:
 
 
 def groups(inputs: Inputs) -> list[Group]:
-    """All groups with a record of BAHE, LLM-CTR or DTI over BAHE, those with most training targets first.
+    """All groups with a record of BAHE, LLM-CTR or DTI over BAHE, in the order of `place`.
 
     `control` runs, those of ablations and open questions, belong to other pages; but see `_slot`.
     """
@@ -104,7 +105,7 @@ def groups(inputs: Inputs) -> list[Group]:
         for cell in build_cells(inputs.runs[origin]):
             found.setdefault(_key(cell), {each: [] for each in ORIGINS})[origin].append(cell)
     result = []
-    for key, cells in sorted(found.items(), key=lambda item: (-int(item[0][4]), item[0])):
+    for key, cells in sorted(found.items(), key=lambda item: (place(item[0][0], int(item[0][4])), item[0])):
         dataset, protocol, tier, _, train, _, test = key
         floor = {origin: [cell for cell in cells[origin] if is_floor(cell.method)] for origin in ORIGINS}
         every = [cell for origin in ORIGINS for cell in cells[origin]]

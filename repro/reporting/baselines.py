@@ -16,6 +16,7 @@ from repro.reporting.formatting import (
     ABSENT,
     bounds,
     count,
+    folded,
     listed,
     page,
     plural,
@@ -27,6 +28,7 @@ from repro.reporting.formatting import (
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title, is_floor
+from repro.reporting.order import place
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PublishedScore
 from repro.reporting.scores import auc_interval
@@ -107,7 +109,7 @@ def groups(inputs: Inputs) -> list[Group]:
             )
             found.setdefault(key, {each: [] for each in ORIGINS})[origin].append(cell)
     result = []
-    for key, cells in sorted(found.items()):
+    for key, cells in sorted(found.items(), key=lambda item: (place(item[0][0], int(item[0][4])), item[0])):
         dataset, protocol, tier, _, train, test = key
         title = f"{dataset}, protocol {protocol}, tier {tier} ({count(int(train))} training, "
         ordered = {origin: sorted(each, key=_order) for origin, each in cells.items()}
@@ -155,9 +157,7 @@ def _blocks(
     return [
         table(headers, rows),
         floor_sections([(label, cell) for label, cell in labelled if cell.config["training"]], cells),
-        f"<details><summary>Runs ({SHARED})</summary>",
-        runs_table(labelled),
-        "</details>",
+        *folded(f"Runs ({SHARED})", runs_table(labelled)),
     ]
 
 

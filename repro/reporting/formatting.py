@@ -100,6 +100,11 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return tabulate(text, headers=list(headers), tablefmt="github", disable_numparse=True)
 
 
+def folded(summary_text: str, text: str) -> list[str]:
+    """Blocks of a part that opens on a click."""
+    return [f"<details><summary>{summary_text}</summary>", text, "</details>"]
+
+
 def page(title: str, session: str, blocks: Iterable[str]) -> bytes:
     """Markdown of a page: title, how to reproduce it, then the blocks with an empty line between them."""
     head = [f"# {title}", f"Reproduce: `nox -s {session}`"]

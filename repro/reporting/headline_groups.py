@@ -9,8 +9,6 @@ from repro.reporting.bahe_quality_rows import Group, Pair, Row, groups, pairs
 from repro.reporting.floor import gains
 from repro.reporting.inputs import COMMITTED, Inputs, only
 
-LAST = ("groceries",)  # of disputed nature: after the papers' own
-
 
 @dataclass(frozen=True)
 class MainGroup:
@@ -41,11 +39,9 @@ class MainGroup:
 
 
 def main_groups(inputs: Inputs) -> list[MainGroup]:
-    """The largest size of each data set, devices side by side; most training targets first."""
+    """The largest size of each data set, devices side by side, in the order of the page."""
     found = groups(only(inputs, COMMITTED))
     most: dict[str, int] = {}
     for group in found:
         most[group.dataset] = max(group.train_targets, most.get(group.dataset, 0))
-    largest = [group for group in found if group.train_targets == most[group.dataset]]
-    largest.sort(key=lambda group: (group.dataset in LAST, -group.train_targets, group.title))
-    return [MainGroup(group) for group in largest]
+    return [MainGroup(group) for group in found if group.train_targets == most[group.dataset]]

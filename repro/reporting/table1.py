@@ -9,12 +9,13 @@ from repro.evaluation.metrics import F1_THRESHOLD
 from repro.reporting.baselines import SHARED
 from repro.reporting.cells import NOT_RUN
 from repro.reporting.claims import claims
-from repro.reporting.floor import LEGEND, floor_sections
+from repro.reporting.floor import SHORT_LEGEND, floor_sections
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
     count,
     duration,
+    folded,
     listed,
     page,
     percent,
@@ -79,7 +80,7 @@ def _legend() -> str:
         "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over DTI- and DTI on one "
         "device; DeLong's test, which takes targets as independent, stands beside them for the first seed of "
         "both.",
-        "Floor": LEGEND + " See [baselines](baselines.md).",
+        "Floor": SHORT_LEGEND,
         "Columns with 8B": "the paper's, for Llama-3.1-8B-Instruct; it states neither seeds nor intervals.",
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
@@ -104,7 +105,7 @@ def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], Paper
         blocks += [f"### Above the floor{suffix}", _floor(section, origin, lines)]
         blocks.append(claims(section.key.dataset, lines))
         cells = [(line.row.label, line.row.cell) for line in lines if line.row.cell is not None]
-        blocks += [f"### Runs{suffix}", runs_table(cells)]
+        blocks += [f"### Runs{suffix}", *folded("All runs", runs_table(cells))]
     return blocks
 
 

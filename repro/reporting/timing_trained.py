@@ -12,7 +12,7 @@ EQUAL_TOKENS = (
     "So steps are of equal tokens, and DTI's have more targets than the sliding window's. In a training run "
     "steps are of equal targets, DTI's of fewer tokens, and validation, test and compilation come on top: "
     "what runs until convergence reach ([table3](table3.md)) stands below the sweep of their model and "
-    "device. "
+    "device."
 )
 
 
