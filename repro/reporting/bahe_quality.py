@@ -46,7 +46,7 @@ from repro.reporting.formatting import (
     summary,
     table,
 )
-from repro.reporting.inputs import ORIGINS, YOURS, Inputs
+from repro.reporting.inputs import ORIGINS, YOURS, Inputs, data_line
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import FLOOR
 from repro.reporting.provenance import provenance, runs_table, versions_of_code
@@ -69,7 +69,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     if not found:
         blocks.append("All rows: not run.")
     for group in found:
-        blocks.append(f"## {group.title}")
+        runs = [run for origin in ORIGINS for run in group.runs(origin)]
+        blocks += [f"## {group.title}", data_line(inputs, runs)]
         for origin in ORIGINS:
             if any(row.slot[0] in FAMILY_TITLES for row in group.rows[origin]):
                 blocks += [f"### {origin.capitalize()}"] if group.rows[YOURS] else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from repro.data.interactions import DERIVED_SEQUENCES
 from repro.evaluation.intervals import Interval, holm
+from repro.records.store import Run
 from repro.reporting.cells import Cell, build_cells, differing, setting_text
 from repro.reporting.formatting import count, listed, plural
 from repro.reporting.inputs import ORIGINS, Inputs
@@ -88,6 +89,10 @@ class Group:
     train_targets: int
     rows: dict[str, list[Row]]
     floor: dict[str, list[Cell]]  # of any device: nothing in it is random
+
+    def runs(self, origin: str) -> list[Run]:
+        """All runs of its rows."""
+        return [run for row in self.rows[origin] for run in row.cell.runs]
 
     def trained(self, origin: str) -> list[tuple[str, Cell]]:
         """Label and cell of this device's rows that the floor is no part of."""

@@ -25,7 +25,7 @@ from repro.reporting.formatting import (
     summary,
     table,
 )
-from repro.reporting.inputs import ORIGINS, YOURS, Inputs
+from repro.reporting.inputs import ORIGINS, YOURS, Inputs, data_line
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title, is_floor
 from repro.reporting.order import place
@@ -64,7 +64,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     if not found:
         blocks.append("All rows: not run.")
     for group in found:
-        blocks.append(f"## {group.title}")
+        runs = [run for origin in ORIGINS for cell in group.cells[origin] for run in cell.runs]
+        blocks += [f"## {group.title}", data_line(inputs, runs)]
         for origin in ORIGINS:
             if group.cells[origin]:
                 blocks += [f"### {origin.capitalize()}"] if group.cells[YOURS] else []

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from repro.reporting.bahe_quality_rows import Group, Pair, Row, groups, pairs
 from repro.reporting.floor import gains
-from repro.reporting.inputs import COMMITTED, Inputs, only
+from repro.reporting.inputs import COMMITTED, Inputs, data_title, only
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,13 @@ class MainGroup:
     """The committed rows of one data set and device."""
 
     group: Group
+    data: str  # what the data set is called, if that is known
 
     @property
     def title(self) -> str:
         """Data set, protocol, tier and targets, without the device."""
-        return self.group.title.removesuffix(f", {self.group.device}")
+        title = self.group.title.removesuffix(f", {self.group.device}")
+        return f"{self.data}: {title}" if self.data else title
 
     @property
     def rows(self) -> list[Row]:
@@ -44,4 +46,5 @@ def main_groups(inputs: Inputs) -> list[MainGroup]:
     most: dict[str, int] = {}
     for group in found:
         most[group.dataset] = max(group.train_targets, most.get(group.dataset, 0))
-    return [MainGroup(group) for group in found if group.train_targets == most[group.dataset]]
+    largest = [group for group in found if group.train_targets == most[group.dataset]]
+    return [MainGroup(group, data_title(inputs, group.runs(COMMITTED))) for group in largest]

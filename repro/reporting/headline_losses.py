@@ -29,7 +29,8 @@ LOST = (
     f"AUC on test, each method minus the one it takes the place of, on the same targets; k = {DTI_K}, DTI in "
     f"our recipe. Lower or higher after Holm's adjustment at {ALPHA_TEXT} over all pairs of that section of "
     f"[bahe](bahe.md), which has the intervals; *in these runs* where a side has fewer than {MIN_SEEDS} "
-    'seeds. "Not told apart" is no claim of no loss. —: not run.'
+    'seeds. "Not told apart" is no claim of no loss. For BAHE and LLM-CTR fewer settings were tried than '
+    "for SW and DTI ([statistics](../docs/statistics.md)). —: not run."
 )
 
 

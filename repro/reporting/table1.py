@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from repro.evaluation.intervals import NUM_DRAWS
 from repro.evaluation.metrics import F1_THRESHOLD
@@ -25,11 +25,11 @@ from repro.reporting.formatting import (
     summary,
     table,
 )
-from repro.reporting.inputs import COMMITTED, YOURS, Inputs
+from repro.reporting.inputs import COMMITTED, YOURS, Inputs, data_line
 from repro.reporting.lines import Line, auc_text, section_lines, seeds_text
 from repro.reporting.methods import MODEL_TITLES
 from repro.reporting.provenance import provenance, runs_table
-from repro.reporting.references import PaperScore, paper_dataset
+from repro.reporting.references import paper_dataset
 from repro.reporting.sections import METHOD_TITLES, Row, Section, Slot, build_sections
 from repro.reporting.sw_differences import INTERVAL, differences_table
 from repro.reporting.trials import trials_section
@@ -45,7 +45,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     if not sections:
         blocks.append("All rows: not run. No record of SW, DTI- or DTI is there.")
     for section in sections:
-        blocks += _section_blocks(section, inputs.paper_scores)
+        blocks += _section_blocks(section, inputs)
     blocks.append(trials_section(inputs.trials))
     used = [run for s in sections for o in s.origins for run in _runs(s, o)]
     blocks.append(provenance(list({run.path: run for run in used}.values())))
@@ -86,15 +86,16 @@ def _legend() -> str:
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
 
 
-def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], PaperScore]) -> list[str]:
+def _section_blocks(section: Section, inputs: Inputs) -> list[str]:
     dataset, source = paper_dataset(section.key.dataset)
+    paper, runs = inputs.paper_scores, [run for cell in section.all_cells for run in cell.runs]
 
     def column(slot: Slot, name: str) -> str:
         found = paper.get((dataset, slot[0], slot[1])) if slot[1] is not None else None
         value = getattr(found, name) if found else None
         return percent(value) if name == "relative_percent" else score(value)
 
-    blocks = [f"## {section.title}", configuration(section), differences(section)]
+    blocks = [f"## {section.title}", data_line(inputs, runs), configuration(section), differences(section)]
     if YOURS in section.origins:
         blocks += ["### Committed beside yours", _beside(section)]
     for origin in section.origins:

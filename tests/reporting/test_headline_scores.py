@@ -10,7 +10,7 @@ from report_cases import NO_LLM, UNTRAINED, table_rows
 from repro.methods.bahe.settings import dti_bahe, llm_ctr
 from repro.reporting.headline_groups import main_groups
 from repro.reporting.headline_scores import headline_scores
-from repro.reporting.pages import render_index
+from repro.reporting.pages import PAGES, render_index
 
 OURS = {"recipe": "tuned", "backbone_settings__lora_rank": 64}
 LONGER = {"training__max_epochs": 10}
@@ -131,3 +131,19 @@ def test_what_has_no_device_of_its_own_stands_there_once(world) -> None:
     assert [name for name, _ in rows[2:]] == ["BAHE", "BAHE"], (
         "DTI is not shown again beside the other device"
     )
+
+
+def test_the_data_have_the_name_that_the_statistics_give_that_very_copy(world) -> None:
+    add(world, full(), 0.2)
+    named = {"dataset": "ml-100k", "title": "ML (timestamps partly interpolated)"}
+    world.add_statistics(**named)
+    assert "interpolated" not in text_of(world), "another copy"
+    world.add_statistics(**named, sha256="d" * 64)
+    assert "\n**ML (timestamps partly interpolated): ml-100k, protocol dti, tier cpu" in text_of(world)
+    for name in ("bahe", "table1", "baselines"):
+        world.add(recipe="tuned")
+        world.add(0.3, method="din", **NO_LLM)
+        (text,) = (
+            content for file, content in PAGES[name].render(inputs_of(world)).items() if file.endswith(".md")
+        )
+        assert b"\n\nData set: ML (timestamps partly interpolated), see [data]" in text
