@@ -208,8 +208,7 @@ def _label(cell: Cell, variants: Sequence[Cell], key: SectionKey, shown: Sequenc
     if len(set(train_targets)) > 1:
         parts.append(f"{count(train_targets[0])} training targets")
     parts += [f"{name} = {setting_text(cell, name)}" for name in differing(variants)]
-    twins = [each for each in shown or variants if each.settings == cell.settings]
-    if len({each.device for each in twins}) > 1:
+    if len({each.device for each in shown or variants}) > 1:
         parts.append(f"on {cell.device}")
     return ", ".join(parts)
 

@@ -170,3 +170,13 @@ def test_an_sw_from_another_device_is_named(world):
     assert other["sw"]["name"] == "SW, on Test CPU, 2 cores" and "relative" in other["series"][0]["points"][0]
     assert first["sw"]["name"] == "SW" and first["series"] == []
     assert "| SW, on Test CPU, 2 cores | 1 " in page(world, "figure2")
+
+
+def test_a_row_names_its_device_also_where_settings_tell_it_apart(world):
+    world.add(backbone_sha256="a" * 64)
+    world.add(backbone_sha256="b" * 64, record=OTHER)
+    rows = [name for name in table(page(world, "table1"), "Scores") if name.startswith("SW")]
+    assert rows == [
+        f"SW, k = 1, backbone_sha256 = {'a' * 10}, on Test CPU, 2 cores",
+        f"SW, k = 1, backbone_sha256 = {'b' * 10}, on Another device",
+    ]
