@@ -15,8 +15,8 @@ from repro.reporting.bahe_variants import (
     variant_groups,
     variant_table,
 )
-from repro.reporting.cells import Cell
-from repro.reporting.formatting import page, plural
+from repro.reporting.cells import NOT_RUN, Cell
+from repro.reporting.formatting import page, plural, summary
 from repro.reporting.inputs import Inputs
 from repro.reporting.provenance import provenance
 
@@ -58,10 +58,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 
 def state(inputs: Inputs) -> str:
-    """Which groups have how many rows, for the index."""
-    return (
-        "; ".join(f"{each.title}: {plural(len(each.cells), 'row')}" for each in groups(inputs)) or "not run"
-    )
+    """How many rows have records, for the index."""
+    cells = [cell for group in groups(inputs) for cell in group.cells.values()]
+    names, devices = (cell.config["dataset"] for cell in cells), (cell.device for cell in cells)
+    return summary(plural(len(cells), "row"), names, device=devices) if cells else NOT_RUN
 
 
 def _name_of(cell: Cell) -> str | None:

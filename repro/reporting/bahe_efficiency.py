@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from repro.reporting.bahe_figures import efficiency_panels
 from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OOM, Cell, Sweep, efficiency_sweeps
+from repro.reporting.cells import NOT_RUN
 from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.flops_rows import giga
-from repro.reporting.formatting import ABSENT, count, listed, page, plural, ratio, table
+from repro.reporting.formatting import ABSENT, count, listed, page, plural, ratio, summary, table
 from repro.reporting.inputs import ORIGINS, Inputs
 
 NAME = "bahe_efficiency"
@@ -18,9 +19,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     sweeps = efficiency_sweeps(inputs)
     blocks = [
         *figure_text(NAME, "Step time, memory and ratios against text length"),
-        _method(),
         "## Beside the claim",
         _claim(inputs, sweeps) if sweeps else "Not run.",
+        "## How it is measured",
+        _method(),
     ]
     for sweep in sweeps:
         blocks += [f"## {sweep.title}", _settings(sweep), _main(sweep), _more(sweep)]
@@ -35,9 +37,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 
 def state(inputs: Inputs) -> str:
-    """Which sweeps there are, for the index."""
-    sweeps = efficiency_sweeps(inputs)
-    return "; ".join(f"{each.title}: {plural(len(each.rows), 'row')}" for each in sweeps) or "not run"
+    """How many rows there are, for the index."""
+    rows = [row for sweep in efficiency_sweeps(inputs) for row in sweep.rows]
+    models, devices = (row["backbone"] for row in rows), (row["device"] for row in rows)
+    return summary(plural(len(rows), "row"), model=models, device=devices) if rows else NOT_RUN
 
 
 def _method() -> str:

@@ -27,24 +27,26 @@ from repro.reporting.bahe_quality_rows import (
 )
 from repro.reporting.bahe_rates import rates_text, selection_k
 from repro.reporting.bahe_variants import TABLE_COST
-from repro.reporting.cells import Cell
+from repro.reporting.cells import NOT_RUN, Cell
 from repro.reporting.claims import ALPHA, ALPHA_TEXT, LEVEL_TEXT, MIN_SEEDS, NO_LOSS_DATASETS, POWER
 from repro.reporting.figures import figure_files, figure_text
-from repro.reporting.floor import LEGEND, floor_sections
+from repro.reporting.floor import SHORT_LEGEND, floor_sections
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
     compact,
     count,
+    folded,
     listed,
     p_value,
     page,
     plural,
     score,
     signed,
+    summary,
     table,
 )
-from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
+from repro.reporting.inputs import ORIGINS, YOURS, Inputs, data_line
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import FLOOR
 from repro.reporting.provenance import provenance, runs_table, versions_of_code
@@ -67,7 +69,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     if not found:
         blocks.append("All rows: not run.")
     for group in found:
-        blocks.append(f"## {group.title}")
+        runs = [run for origin in ORIGINS for run in group.runs(origin)]
+        blocks += [f"## {group.title}", data_line(inputs, runs)]
         for origin in ORIGINS:
             if any(row.slot[0] in FAMILY_TITLES for row in group.rows[origin]):
                 blocks += [f"### {origin.capitalize()}"] if group.rows[YOURS] else []
@@ -86,11 +89,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 def state(inputs: Inputs) -> str:
     """How many rows of the family have records, for the index."""
-    parts = []
-    for group in groups(inputs):
-        number = sum(row.slot[0] in FAMILY_TITLES for row in group.rows[COMMITTED])
-        parts += [f"{group.title}: {plural(number, 'row')}"] if number else []
-    return "; ".join(parts) or "not run"
+    found = groups(inputs)
+    rows = [row for group in found for origin in ORIGINS for row in group.rows[origin]]
+    number = plural(sum(row.slot[0] in FAMILY_TITLES for row in rows), "row")
+    return summary(number, (g.dataset for g in found), device=(g.device for g in found)) if found else NOT_RUN
 
 
 def _legend() -> str:
@@ -125,7 +127,7 @@ def _legend() -> str:
         "over that of the row, else of the epochs in brackets; only where device, precision, compile state "
         "and batch sizes are the same on both sides. Where *tuning* differs, the ratio holds that too. "
         "ID-based models have no times here: several of their runs shared a device.",
-        "Floor": LEGEND + " See [baselines](baselines.md).",
+        "Floor": SHORT_LEGEND,
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
 
@@ -147,9 +149,7 @@ def _blocks(group: Group, origin: str) -> list[str]:
         "**Above the floor:**",
         floor_sections(group.trained(origin), group.floor[origin]),
         _not_judged(group, rows),
-        "<details><summary>Runs</summary>",
-        runs_table([(row.label, row.cell) for row in rows]),
-        "</details>",
+        *folded("Runs", runs_table([(row.label, row.cell) for row in rows])),
     ]
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from repro.data.interactions import DERIVED_SEQUENCES
 from repro.evaluation.intervals import Interval, holm
+from repro.records.store import Run
 from repro.reporting.cells import Cell, build_cells, differing, setting_text
 from repro.reporting.formatting import count, listed, plural
 from repro.reporting.inputs import ORIGINS, Inputs
 from repro.reporting.methods import FLOOR, MODEL_TITLES, is_floor
+from repro.reporting.order import place
 from repro.reporting.scores import difference
 from repro.reporting.sections import DTI, RECIPES, SW
 
@@ -88,6 +90,10 @@ class Group:
     rows: dict[str, list[Row]]
     floor: dict[str, list[Cell]]  # of any device: nothing in it is random
 
+    def runs(self, origin: str) -> list[Run]:
+        """All runs of its rows."""
+        return [run for row in self.rows[origin] for run in row.cell.runs]
+
     def trained(self, origin: str) -> list[tuple[str, Cell]]:
         """Label and cell of this device's rows that the floor is no part of."""
         rows = [row for row in self.rows[origin] if row.slot[0] != FLOOR]
@@ -95,7 +101,7 @@ class Group:
 
 
 def groups(inputs: Inputs) -> list[Group]:
-    """All groups with a record of BAHE, LLM-CTR or DTI over BAHE, those with most training targets first.
+    """All groups with a record of BAHE, LLM-CTR or DTI over BAHE, in the order of `place`.
 
     `control` runs, those of ablations and open questions, belong to other pages; but see `_slot`.
     """
@@ -104,7 +110,7 @@ def groups(inputs: Inputs) -> list[Group]:
         for cell in build_cells(inputs.runs[origin]):
             found.setdefault(_key(cell), {each: [] for each in ORIGINS})[origin].append(cell)
     result = []
-    for key, cells in sorted(found.items(), key=lambda item: (-int(item[0][4]), item[0])):
+    for key, cells in sorted(found.items(), key=lambda item: (place(item[0][0], int(item[0][4])), item[0])):
         dataset, protocol, tier, _, train, _, test = key
         floor = {origin: [cell for cell in cells[origin] if is_floor(cell.method)] for origin in ORIGINS}
         every = [cell for origin in ORIGINS for cell in cells[origin]]
@@ -237,7 +243,7 @@ def _rows(cells: Sequence[Cell], device: str) -> list[Row]:
     ]
     longer = {row.cell.most_epochs for row in rows if row.slot[0] in FAMILY_TITLES and trains_longer(row)}
     rows = [row for row in rows if row.cell.config["recipe"] != "control" or row.cell.most_epochs in longer]
-    return sorted((replace(row, label=_label(row, rows, device)) for row in rows), key=_order)
+    return sorted((replace(row, label=_label(row, rows, device)) for row in rows), key=order)
 
 
 def _strongest(cells: Sequence[Cell]) -> Cell | None:
@@ -274,11 +280,12 @@ def _form(row: Row) -> list[str]:
 def title(slot: Slot) -> str:
     """Name of a method and k on this page."""
     method, k = slot
-    names: dict[str, str] = {FLOOR: "Like rates", DIN: "DIN", SW: "SW", DTI: "DTI, recipe tuned"}
+    names: dict[str, str] = {FLOOR: "Like rates", DIN: "DIN", SW: "SW", DTI: "DTI, our recipe"}
     name = (names | FAMILY_TITLES | {STRONGEST: "strongest ID-based model"})[method]
     return name if method == SW or k is None else f"{name}, k = {k}"
 
 
-def _order(row: Row) -> tuple[int, int, str]:
+def order(row: Row) -> tuple[int, int, str]:
+    """Sort key of the page's rows: method, larger k first, label."""
     methods = (FLOOR, DIN, STRONGEST, *LLMS)
     return methods.index(row.slot[0]), -(row.slot[1] or 0), row.label

@@ -20,6 +20,7 @@ from repro.reporting.formatting import (
     bounds,
     count,
     duration,
+    folded,
     p_value,
     plural,
     ratio,
@@ -288,7 +289,7 @@ def caveats(group: Group, titles: Mapping[str, str]) -> list[str]:
 def runs_details(group: Group, titles: Mapping[str, str]) -> list[str]:
     """Every run of the group, folded away."""
     runs = runs_table((titles[name], cell) for name, cell in group.cells.items())
-    return ["<details><summary>Runs</summary>", runs, "</details>"]
+    return folded("Runs", runs)
 
 
 def not_run(titles: Sequence[str]) -> str:

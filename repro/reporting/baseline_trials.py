@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.records.schema import Count, Environment, Git, NonNegative, Section, Share
-from repro.reporting.formatting import ABSENT, count, score, table
+from repro.reporting.formatting import ABSENT, count, folded, score, table
 from repro.reporting.trials import read_trials
 
 
@@ -72,8 +72,6 @@ def trials_section(trials: Mapping[str, Mapping[str, Any]]) -> str:
             "## Settings tried",
             f"{count(len(lines))} trials, the same settings for every model, chosen by AUC on the validation "
             "split (bold); both history lengths use what was chosen at the published one.",
-            "<details><summary>Trials</summary>",
-            table(headers, lines),
-            "</details>",
+            *folded("Trials", table(headers, lines)),
         ]
     )

@@ -9,13 +9,26 @@ from baselines import PUBLISHED_HISTORY
 from repro.evaluation.intervals import LEVEL
 from repro.reporting.baseline_speed import speed_section
 from repro.reporting.baseline_trials import trials_section
-from repro.reporting.cells import Cell, build_cells, plain
+from repro.reporting.cells import NOT_RUN, Cell, build_cells, plain
 from repro.reporting.claims import MIN_SEEDS
 from repro.reporting.floor import LEGEND, floor_sections
-from repro.reporting.formatting import ABSENT, bounds, count, listed, page, score, signed, table
-from repro.reporting.inputs import COMMITTED, ORIGINS, YOURS, Inputs
+from repro.reporting.formatting import (
+    ABSENT,
+    bounds,
+    count,
+    folded,
+    listed,
+    page,
+    plural,
+    score,
+    signed,
+    summary,
+    table,
+)
+from repro.reporting.inputs import ORIGINS, YOURS, Inputs, data_line
 from repro.reporting.lines import auc_text, seeds_text
 from repro.reporting.methods import ID_TITLES, MODEL_TITLES, family, id_title, is_floor
+from repro.reporting.order import place
 from repro.reporting.provenance import provenance, runs_table
 from repro.reporting.references import PublishedScore
 from repro.reporting.scores import auc_interval
@@ -51,7 +64,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     if not found:
         blocks.append("All rows: not run.")
     for group in found:
-        blocks.append(f"## {group.title}")
+        runs = [run for origin in ORIGINS for cell in group.cells[origin] for run in cell.runs]
+        blocks += [f"## {group.title}", data_line(inputs, runs)]
         for origin in ORIGINS:
             if group.cells[origin]:
                 blocks += [f"### {origin.capitalize()}"] if group.cells[YOURS] else []
@@ -76,11 +90,10 @@ def _speed(inputs: Inputs) -> list[str]:
 
 
 def state(inputs: Inputs) -> str:
-    """How many rows have records, for the index."""
-    parts = [
-        f"{g.title}: {len(_lines(g.cells[COMMITTED]))} rows" for g in groups(inputs) if g.cells[COMMITTED]
-    ]
-    return "; ".join(parts) or "not run"
+    """How many rows have records, and of what, for the index."""
+    found = groups(inputs)
+    number = sum(len(_lines(group.cells[origin])) for group in found for origin in ORIGINS)
+    return summary(plural(number, "row"), [group.dataset for group in found]) if found else NOT_RUN
 
 
 def groups(inputs: Inputs) -> list[Group]:
@@ -97,7 +110,7 @@ def groups(inputs: Inputs) -> list[Group]:
             )
             found.setdefault(key, {each: [] for each in ORIGINS})[origin].append(cell)
     result = []
-    for key, cells in sorted(found.items()):
+    for key, cells in sorted(found.items(), key=lambda item: (place(item[0][0], int(item[0][4])), item[0])):
         dataset, protocol, tier, _, train, test = key
         title = f"{dataset}, protocol {protocol}, tier {tier} ({count(int(train))} training, "
         ordered = {origin: sorted(each, key=_order) for origin, each in cells.items()}
@@ -145,9 +158,7 @@ def _blocks(
     return [
         table(headers, rows),
         floor_sections([(label, cell) for label, cell in labelled if cell.config["training"]], cells),
-        f"<details><summary>Runs ({SHARED})</summary>",
-        runs_table(labelled),
-        "</details>",
+        *folded(f"Runs ({SHARED})", runs_table(labelled)),
     ]
 
 

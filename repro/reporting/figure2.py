@@ -18,10 +18,10 @@ import matplotlib
 from repro.evaluation.intervals import LEVEL
 from repro.records.atomic import json_bytes
 from repro.records.store import Run
-from repro.reporting.cells import Cell, differing, setting_text
+from repro.reporting.cells import NOT_RUN, Cell, differing, setting_text
 from repro.reporting.drawing import draw
 from repro.reporting.figures import figure_text
-from repro.reporting.formatting import bounds, page, percent, plural, score, table
+from repro.reporting.formatting import bounds, page, percent, plural, score, summary, table
 from repro.reporting.inputs import YOURS, Inputs
 from repro.reporting.lines import Line, section_lines
 from repro.reporting.methods import FLOOR
@@ -46,16 +46,18 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 
 def state(inputs: Inputs) -> str:
-    """How many points each section has, for the index: counted, since what they show takes bootstraps."""
-    parts = []
+    """How many points there are, for the index: counted, since what they show takes bootstraps."""
+    number, panels, names = 0, 0, []
     for section in build_sections(inputs):
         for origin in section.origins:
             done = [row for row in section.rows(origin) if row.cell is not None and row.cell.ok]
             for device in _devices(done):
                 slots = [row.slot[0] for row in done if row.cell is not None and row.cell.device == device]
-                number = sum(method in (DTI_MINUS, DTI) for method in slots) + (SW in slots)
-                parts.append(f"{_title(section, origin, device)}: {plural(number, 'point')}")
-    return "; ".join(parts) or "not run"
+                number += sum(method in (DTI_MINUS, DTI) for method in slots) + (SW in slots)
+                panels += 1
+                names.append(section.key.dataset)
+    text = f"{plural(number, 'point')} in {plural(panels, 'panel')}"
+    return summary(text, names) if panels else NOT_RUN
 
 
 def figure_data(inputs: Inputs) -> dict[str, Any]:

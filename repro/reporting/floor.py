@@ -19,6 +19,11 @@ from repro.reporting.scores import Metric, difference
 
 NO_FLOOR = "The floor (like rates, `nox -s baselines`) is not run, so no row can be called good."
 METRICS: dict[Metric, str] = {"auc": "AUC", "gauc": "GAUC"}
+SHORT_LEGEND = (
+    "the strongest, by the metric at hand, of the like rates and their parts. Clearly above: in AUC and in "
+    f"GAUC, each with a p-value below {ALPHA_TEXT} after Holm's adjustment, and at least {MIN_SEEDS} seeds. "
+    "No other row is called good. See [baselines](baselines.md)."
+)
 LEGEND = (
     "the strongest, by the metric at hand, of a logistic regression on three like rates known before the "
     "target and of these rates alone. Clearly above: AUC and GAUC both higher, each with a p-value below "

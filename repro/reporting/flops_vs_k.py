@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repro.costs.closed_form import equation_3, token_limit
+from repro.reporting.cells import NOT_RUN
 from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.flops_rows import (
     AGREEMENT_HEADERS,
@@ -18,7 +19,7 @@ from repro.reporting.flops_rows import (
     provenance,
 )
 from repro.reporting.flops_steps import STEP_HEADERS, steps
-from repro.reporting.formatting import ABSENT, count, page, plural, table
+from repro.reporting.formatting import ABSENT, count, page, plural, summary, table
 from repro.reporting.inputs import Inputs
 
 NAME = "flops_vs_k"
@@ -52,10 +53,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 def state(inputs: Inputs) -> str:
     """Which data sets have rows, for the index."""
-    return (
-        "; ".join(f"{each.title}: {plural(len(each.rows), 'row')}" for each in prompt_sweeps(inputs))
-        or "not run"
-    )
+    rows = [row for sweep in prompt_sweeps(inputs) for row in sweep.rows]
+    return summary(plural(len(rows), "row"), (row["dataset"] for row in rows)) if rows else NOT_RUN
 
 
 def _panel(sweep: Sweep, n: int) -> dict[str, Any]:

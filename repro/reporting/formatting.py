@@ -69,6 +69,19 @@ def listed(parts: Sequence[str]) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def summary(number: str, names: Iterable[str] = (), **counted: Iterable[str]) -> str:
+    """What a page has records of, in a few words: how many rows, of which data sets, how many devices.
+
+    Args:
+        number: e.g. "12 rows".
+        names: said by name, each once, sorted.
+        counted: noun in the singular -> names of which only the number is said.
+    """
+    named = listed(sorted(set(names)))
+    numbers = [plural(len(set(each)), noun) for noun, each in counted.items()]
+    return "; ".join([number, *([named] if named else []), *numbers])
+
+
 def compact(labels: Sequence[str]) -> str:
     """ "DTI, k = 5" and "DTI, k = 10" as "DTI, k = 5, 10"; other labels as they are."""
     groups: dict[str, list[str]] = defaultdict(list)
@@ -85,6 +98,11 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """GitHub table; every cell as it is given, pipes escaped."""
     text = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
     return tabulate(text, headers=list(headers), tablefmt="github", disable_numparse=True)
+
+
+def folded(summary_text: str, text: str) -> list[str]:
+    """Blocks of a part that opens on a click."""
+    return [f"<details><summary>{summary_text}</summary>", text, "</details>"]
 
 
 def page(title: str, session: str, blocks: Iterable[str]) -> bytes:

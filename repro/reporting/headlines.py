@@ -1,106 +1,152 @@
-"""The report's main results on speed in a few lines, for the index: committed records, and what was claimed.
+"""The index's table of what each method saves: committed records, beside what was claimed or is possible.
 
-Those on quality are a table: `headline_scores.py`.
+What is lost for it is `headline_losses.py`, scores are `headline_scores.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
 
 from repro.costs.closed_form import token_limit
 from repro.reporting import timing
 from repro.reporting.bahe_sweeps import efficiency_sweeps
 from repro.reporting.claims import MIN_SEEDS
-from repro.reporting.formatting import bounds, count, listed, ratio, score, signed
-from repro.reporting.inputs import COMMITTED, YOURS, Inputs
+from repro.reporting.formatting import ABSENT, bounds, count, listed, ratio, signed, table
+from repro.reporting.inputs import COMMITTED, Inputs, only
+from repro.reporting.references import PAPER_DATASETS, paper_dataset
 from repro.reporting.table3 import OURS, PAPERS, blocks, difference_to_sw, verdict
 from repro.reporting.table3 import SW as SW_ROW
 from repro.reporting.table3_blocks import Block, Key
-from repro.reporting.timing_trained import reductions_of_epoch
 
 K = 50  # targets per prompt of the paper's main results
+NAMES = {PAPERS: "DTI, paper's recipe", OURS: "DTI, our recipe"}
+SAVED = (
+    "A ratio above 1 is a saving. Steps of equal tokens hold more targets with DTI than with SW; in training "
+    "runs, steps hold equal targets and DTI's fewer tokens. *Limit*: what the number of tokens allows. A "
+    "difference of AUC has its 95 % interval and the verdict after Holm's adjustment. *Table apart*: BAHE's "
+    "table is built before; *all new*: every behaviour is encoded when it is read. *Shape*: random weights "
+    "in the shape of that model. —: not measured."
+)
 
 
-def headlines(inputs: Inputs) -> list[str]:
-    """Sentences, each with its page: speed of DTI, then of BAHE; none without records."""
-    committed: dict[str, Any] = {
-        name: {COMMITTED: getattr(inputs, name)[COMMITTED], YOURS: []} for name in ("runs", "timing", "bahe")
-    }
-    only = replace(inputs, **committed)
-    return [*_speed(only), *_convergence(only), *_efficiency(only)]
+@dataclass(frozen=True)
+class Saving:
+    """One measured ratio, or several of one kind.
+
+    Attributes:
+        row: method, what is compared, model and data, and the claim or limit; what is measured on several
+            devices is one line.
+    """
+
+    row: tuple[str, str, str, str]
+    device: str
+    measured: str
+    page: str
 
 
-def _speed(inputs: Inputs) -> list[str]:
-    said, found = [], blocks(inputs)
+def savings_table(inputs: Inputs) -> str:
+    """Legend and table with a column per device; empty without records."""
+    found = savings(inputs)
+    devices = sorted({each.device for each in found})
+    lines = []
+    for row in dict.fromkeys(each.row for each in found):
+        own = [each for each in found if each.row == row]
+        measured = ["; ".join(e.measured for e in own if e.device == device) or ABSENT for device in devices]
+        lines.append((*row, *measured, f"[{own[0].page}]({own[0].page}.md)"))
+    headers = ("method", "what is compared", "model and data", "claim or limit", *devices, "page")
+    return f"{SAVED}\n\n{table(headers, lines)}" if lines else ""
+
+
+def savings(inputs: Inputs) -> list[Saving]:
+    """Of committed records: DTI until convergence, an epoch and a step of it, then BAHE's time and memory."""
+    inputs = only(inputs, COMMITTED)
+    found = blocks(inputs)
+    epochs = [each for block in found for each in _epochs(block)]
+    best = [each for block in found for each in _convergence(block, inputs)]
+    return [*best, *epochs, *_speed(inputs), *_efficiency(inputs)]
+
+
+def _speed(inputs: Inputs) -> list[Saving]:
+    said = []
     for sweep in timing.sweeps(inputs):
-        up = sweep.speed_up(K)
+        up, first = sweep.speed_up(K), sweep.rows[0]
         if up is not None and sweep.fp8 is None:
-            first = sweep.rows[0]
-            trained = listed(reductions_of_epoch(first, found, K))
-            said.append(
-                f"DTI at k = {K} trains targets {ratio(up)} as fast as the sliding window at equal tokens "
-                f"per step (token limit {ratio(token_limit(first['n'], K))})"
-                f"{f'; in training runs of equal targets per step {trained} per epoch' if trained else ''}; "
-                f"{sweep.title}. [timing](timing.md)"
-            )
+            compared = "targets per second, DTI / SW, steps of equal tokens"
+            where = _without(sweep.title, first["device"])
+            row = (f"{NAMES[OURS]}, k = {K}", compared, where, f"limit {ratio(token_limit(first['n'], K))}")
+            said.append(Saving(row, first["device"], ratio(up), timing.NAME))
     return said
 
 
-def _convergence(inputs: Inputs) -> list[str]:
+def _epochs(block: Block) -> list[Saving]:
+    """Time of an epoch: it leaves out how many of them each method took."""
+    limit, compared = f"limit {ratio(token_limit(block.n, K))}", "time of a training epoch, SW / DTI"
+    return [
+        Saving((f"{name}, k = {K}", compared, _where(block), limit), block.device, ratio(value), "table3")
+        for title, name in NAMES.items()
+        if (value := block.reduction_of_epoch((title, K))) is not None
+    ]
+
+
+def _convergence(block: Block, inputs: Inputs) -> list[Saving]:
     """Time and what becomes of AUC, with a verdict on methods from as many seeds as that takes."""
-    said = []
-    for block in blocks(inputs):
-        found = [
-            f"{ratio(block.reduction(row))} in {recipe} recipe ({_auc(block, row)})"
-            for recipe, row in (("the paper's", (PAPERS, K)), ("our", (OURS, K)))
-            if block.reduction(row) is not None
-        ]
-        if found:
-            others = f"SW has AUC {score(block.auc(SW_ROW))}"
-            if block.floor is not None:
-                others += f", the like rates {score(block.floor.mean('metrics', 'auc'))}"
-            said.append(
-                f"Time to the best epoch, SW's over DTI's at k = {K}: {listed(found)}; {others}; "
-                f"{block.title}. [table3](table3.md)"
-            )
+    said, (paper, _), hours = [], paper_dataset(block.dataset), inputs.paper_hours
+    claimed = hours[paper, "sw", 1] / hours[paper, "dti", K] if (paper, "dti", K) in hours else None
+    for title, name in NAMES.items():
+        value = block.reduction((title, K))
+        if value is not None:
+            theirs = title == PAPERS and claimed is not None
+            claim = f"{ratio(claimed)} ({PAPER_DATASETS[paper]}, 8B)" if theirs else ABSENT
+            row = (f"{name}, k = {K}", "training time to the best epoch, SW / DTI", _where(block), claim)
+            measured = f"{ratio(value)}{_auc(block, (title, K))}"
+            said.append(Saving(row, block.device, measured, "table3"))
     return said
 
 
 def _auc(block: Block, row: Key) -> str:
-    """A row's AUC, its difference to SW's and what that says after Holm's adjustment."""
-    text, line = f"AUC {score(block.auc(row))}", difference_to_sw(block, row)
+    """The row's AUC minus SW's, and what that says after Holm's adjustment."""
+    line = difference_to_sw(block, row)
     if line is None or line.to_sw is None:
-        return text
+        return ""
     d, told = line.to_sw.difference, verdict(line)
     few = min(len(block.ok(row)), len(block.ok(SW_ROW))) < MIN_SEEDS and told != "not told apart"
-    told = told if told == "not told apart" else f"it {told}{' in these runs' if few else ''}"
-    return f"{text}, minus SW's {signed(d.mean)} {bounds(d.low, d.high, '+.4f')}: {told}"
+    told = f"{told}{' in these runs' if few else ''}"
+    return f"; AUC − SW's {signed(d.mean)} {bounds(d.low, d.high, '+.4f')}: {told}"
 
 
-def _efficiency(inputs: Inputs) -> list[str]:
+def _efficiency(inputs: Inputs) -> list[Saving]:
     """Sweeps that have all lengths of the claim."""
     said, claims = [], inputs.bahe_claims
+    lengths = f"at {listed([count(tokens) for tokens in claims.text_tokens])} tokens"
     for sweep in efficiency_sweeps(inputs):
-        ratios = {
-            tokens: [sweep.ratio(key, tokens) for key in ("step_ms", "peak_gib")]
-            for tokens in claims.text_tokens
-        }
-        if sweep.no_verdict is None and all(None not in each for each in ratios.values()):
-            found = [
-                f"{ratio(time)} less time and {ratio(memory)} less memory at {count(tokens)} tokens"
-                for tokens, (time, memory) in ratios.items()
-            ]
-            anew = [value for tokens in ratios if (value := sweep.anew_ratio(tokens)) is not None]
-            said.append(
-                f"BAHE trains in {listed(found)} than LLM-CTR (claimed: {claims.time:g} × and "
-                f"{claims.memory:g} ×), its table apart{_all_new(anew)}; {sweep.title}. "
-                "[bahe_efficiency](bahe_efficiency.md)"
-            )
+        time, memory = (
+            [sweep.ratio(key, tokens) for tokens in claims.text_tokens] for key in ("step_ms", "peak_gib")
+        )
+        if sweep.no_verdict is not None or None in (*time, *memory):
+            continue
+        device = sweep.rows[0]["device"]
+        anew = [sweep.anew_ratio(tokens) for tokens in claims.text_tokens]
+        rows = [
+            (f"time of a step, LLM-CTR / BAHE, table apart, {lengths}", f"{claims.time:g} ×", time),
+            (f"time of a step, LLM-CTR / BAHE, all new, {lengths}", ABSENT, anew),
+            (f"peak memory, LLM-CTR / BAHE, table apart, {lengths}", f"{claims.memory:g} ×", memory),
+        ]
+        for compared, claim, values in rows:
+            if None not in values:
+                row = ("BAHE", compared, _without(sweep.title, device), claim)
+                said.append(Saving(row, device, _ratios(values), "bahe_efficiency"))
     return said
 
 
-def _all_new(ratios: Sequence[float]) -> str:
-    """What is left of the time where no behaviour comes twice; empty where it was not measured."""
-    return f" ({listed(list(map(ratio, ratios)))} in time if every behaviour were new)" if ratios else ""
+def _ratios(values: Sequence[float | None]) -> str:
+    return listed([ratio(value) for value in values])
+
+
+def _where(block: Block) -> str:
+    return _without(block.title, block.device)
+
+
+def _without(title: str, device: str) -> str:
+    """A title whose device has a column of its own."""
+    return title.replace(f", {device}", "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,29 @@ def load_inputs(results_dir: Path, runs_dir: Path | None, reference_dir: Path) -
         published_baselines=published_baselines(reference_dir),
         bahe_claims=bahe_claims(reference_dir),
     )
+
+
+def only(inputs: Inputs, *origins: str) -> Inputs:
+    """The same inputs with what these origins hold and nothing of others; published values stay."""
+    kept: dict[str, Any] = {}
+    for field in fields(inputs):
+        value = getattr(inputs, field.name)
+        if isinstance(value, dict) and set(value) == set(ORIGINS):
+            kept[field.name] = {name: value[name] if name in origins else [] for name in ORIGINS}
+    return replace(inputs, **kept)
+
+
+def data_title(inputs: Inputs, runs: Iterable[Run]) -> str:
+    """What the statistics call the data of these runs, e.g. a copy with other times; empty if unknown."""
+    tested = {run.record["data"]["sha256"] for run in runs}
+    rows = [row for origin in ORIGINS for row in inputs.statistics[origin]]
+    return "; ".join(dict.fromkeys(row["title"] for row in rows if row["sha256"] in tested))
+
+
+def data_line(inputs: Inputs, runs: Iterable[Run]) -> str:
+    """That as a line below the heading of a section."""
+    title = data_title(inputs, runs)
+    return f"Data set: {title}, see [data](../docs/data.md)." if title else ""
 
 
 def _measurements(kind: Kind, results_dir: Path, runs_dir: Path | None) -> dict[str, list[Measurement]]:

@@ -21,11 +21,21 @@ from repro.reporting import (
     timing,
 )
 from repro.reporting.formatting import table
+from repro.reporting.headline_groups import main_groups
+from repro.reporting.headline_losses import losses_table
 from repro.reporting.headline_scores import headline_scores
-from repro.reporting.headlines import headlines
-from repro.reporting.inputs import Inputs
+from repro.reporting.headlines import savings_table
+from repro.reporting.inputs import COMMITTED, YOURS, Inputs, only
 
 INDEX = "README.md"
+TERMS = (
+    "Of committed records. *SW*, sliding window: a prompt per target. *DTI*: one streaming prompt trains k "
+    "targets; the *paper's recipe* has its two fixes, *our recipe* needs none "
+    "([methods](../docs/methods.md)). *BAHE*: frozen layers encode each behaviour once, into a table; "
+    "*LLM-CTR*, its partner, is the same LLM over the full text; *DTI over BAHE* joins both "
+    "([bahe](../docs/bahe.md)). *Like rates*: the floor, a logistic regression on three rates known before "
+    "the target ([baselines](../docs/baselines.md))."
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Page:
     Attributes:
         title: one line for the index.
         render: file name -> content of the page and of what belongs to it.
-        state: what has records, for the index.
+        state: how many records there are, and of what, for the index.
     """
 
     title: str
@@ -70,17 +80,34 @@ PAGES: dict[str, Page] = {
 
 def render_index(inputs: Inputs) -> dict[str, bytes]:
     """reports/README.md: the main results, and every page in a line, with what it has records of."""
+    headers = ("page", "what it shows", "command", "records")
     lines = [
-        (f"[{name}]({name}.md)", each.title, f"`nox -s {name}`", each.state(inputs))
+        (f"[{name}]({name}.md)", each.title, f"`nox -s {name}`", _records(each, inputs))
         for name, each in PAGES.items()
     ]
-    blocks = ["\n".join(f"- {sentence}" for sentence in headlines(inputs)), headline_scores(inputs)]
-    found = "\n\n".join(block for block in blocks if block)
-    results = f"## Main results\n\nOf committed records; what they rest on is on the pages.\n\n{found}\n\n"
-    text = (
-        "# Reports\n\nReproduce: `nox -s report`\n\nRendered from the records in `results/` (and your own in "
-        "`runs/`); `nox -s report -- --check` fails if a page here is not what they give. Published values "
-        "are in [reference](reference/README.md).\n\n"
+    intro = (
+        "Reproduce: `nox -s report`\n\nRendered from the records in `results/` (and your own in `runs/`); "
+        "`nox -s report -- --check` fails if a page here is not what they give. Published values are in "
+        "[reference](reference/README.md)."
     )
-    text += f"{results if found else ''}## Pages\n\n"
-    return {INDEX: (text + table(("page", "what it shows", "command", "records of"), lines) + "\n").encode()}
+    parts = ["# Reports", intro, *_main_results(inputs), "## Pages", table(headers, lines)]
+    return {INDEX: ("\n\n".join(parts) + "\n").encode()}
+
+
+def _main_results(inputs: Inputs) -> list[str]:
+    """What is saved, what is lost for it, and the scores behind it; nothing without committed records."""
+    groups = main_groups(inputs)
+    found = {
+        "What is saved": savings_table(inputs),
+        "What is lost": losses_table(groups),
+        "Scores and costs": headline_scores(groups),
+    }
+    parts = [f"### {name}\n\n{text}" for name, text in found.items() if text]
+    return ["## Main results", TERMS, *parts] if parts else []
+
+
+def _records(each: Page, inputs: Inputs) -> str:
+    """What is committed, then what is a user's own."""
+    own = each.state(only(inputs, YOURS))
+    yours = "" if own == each.state(only(inputs)) else f"; yours: {own}"
+    return each.state(only(inputs, COMMITTED)) + yours

@@ -12,6 +12,7 @@ from repro.reporting.cells import Cell, build_cells, differing, flatten, plain, 
 from repro.reporting.formatting import count
 from repro.reporting.inputs import ORIGINS, Inputs
 from repro.reporting.methods import FLOOR, MODEL_TITLES, ZERO_SHOT, family, id_title, is_floor
+from repro.reporting.order import place
 
 KS = (5, 10, 20, 30, 40, 50)
 SW, DTI_MINUS, DTI = "sw", "dti-minus", "dti"
@@ -46,11 +47,11 @@ class SectionKey:
         return settings.get("title") or settings["name"] or "none"
 
     @property
-    def order(self) -> tuple[str, ...]:
+    def order(self) -> tuple[Any, ...]:
         """Sort key."""
-        return tuple(
-            f"{value:>12}" if isinstance(value, int) else str(value) for value in vars(self).values()
-        )
+        values = vars(self).values()
+        rest = (f"{value:>12}" if isinstance(value, int) else str(value) for value in values)
+        return (place(self.dataset, self.train_targets), *rest)
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,7 @@ def _label(cell: Cell, variants: Sequence[Cell], key: SectionKey, shown: Sequenc
     if len(set(train_targets)) > 1:
         parts.append(f"{count(train_targets[0])} training targets")
     parts += [f"{name} = {setting_text(cell, name)}" for name in differing(variants)]
-    twins = [each for each in shown or variants if each.settings == cell.settings]
-    if len({each.device for each in twins}) > 1:
+    if len({each.device for each in shown or variants}) > 1:
         parts.append(f"on {cell.device}")
     return ", ".join(parts)
 

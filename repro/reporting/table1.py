@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from repro.evaluation.intervals import NUM_DRAWS
 from repro.evaluation.metrics import F1_THRESHOLD
 from repro.reporting.baselines import SHARED
+from repro.reporting.cells import NOT_RUN
 from repro.reporting.claims import claims
-from repro.reporting.floor import LEGEND, floor_sections
+from repro.reporting.floor import SHORT_LEGEND, floor_sections
 from repro.reporting.formatting import (
     ABSENT,
     bounds,
     count,
     duration,
+    folded,
     listed,
     page,
     percent,
     plural,
     ratio,
     score,
+    summary,
     table,
 )
-from repro.reporting.inputs import COMMITTED, YOURS, Inputs
+from repro.reporting.inputs import COMMITTED, YOURS, Inputs, data_line
 from repro.reporting.lines import Line, auc_text, section_lines, seeds_text
 from repro.reporting.methods import MODEL_TITLES
 from repro.reporting.provenance import provenance, runs_table
-from repro.reporting.references import PaperScore, paper_dataset
+from repro.reporting.references import paper_dataset
 from repro.reporting.sections import METHOD_TITLES, Row, Section, Slot, build_sections
 from repro.reporting.sw_differences import INTERVAL, differences_table
 from repro.reporting.trials import trials_section
@@ -42,7 +45,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     if not sections:
         blocks.append("All rows: not run. No record of SW, DTI- or DTI is there.")
     for section in sections:
-        blocks += _section_blocks(section, inputs.paper_scores)
+        blocks += _section_blocks(section, inputs)
     blocks.append(trials_section(inputs.trials))
     used = [run for s in sections for o in s.origins for run in _runs(s, o)]
     blocks.append(provenance(list({run.path: run for run in used}.values())))
@@ -50,16 +53,16 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 
 def state(inputs: Inputs) -> str:
-    """Which sections have records and how many of their rows, for the index."""
-    parts = []
+    """How many of all sections' rows have results, for the index."""
+    rows, done, names = set(), set(), []
     for section in build_sections(inputs):
         for origin in section.origins:
             own = [row for row in section.rows(origin) if row.slot[0] in METHOD_TITLES]
-            slots = {row.slot for row in own}
-            done = {row.slot for row in own if row.cell is not None and row.cell.ok}
-            yours = " (yours)" if origin == YOURS else ""
-            parts.append(f"{section.title}: {len(done)} of {plural(len(slots), 'row')}{yours}")
-    return "; ".join(parts) or "not run"
+            place = (section.title, origin)
+            rows |= {(*place, row.slot) for row in own}
+            done |= {(*place, row.slot) for row in own if row.cell is not None and row.cell.ok}
+            names.append(section.key.dataset)
+    return summary(f"{count(len(done))} of {plural(len(rows), 'row')}", names) if rows else NOT_RUN
 
 
 def _legend() -> str:
@@ -77,21 +80,22 @@ def _legend() -> str:
         "Differences to SW": "paired over users; p two-sided, and Holm-adjusted over DTI- and DTI on one "
         "device; DeLong's test, which takes targets as independent, stands beside them for the first seed of "
         "both.",
-        "Floor": LEGEND + " See [baselines](baselines.md).",
+        "Floor": SHORT_LEGEND,
         "Columns with 8B": "the paper's, for Llama-3.1-8B-Instruct; it states neither seeds nor intervals.",
     }
     return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
 
 
-def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], PaperScore]) -> list[str]:
+def _section_blocks(section: Section, inputs: Inputs) -> list[str]:
     dataset, source = paper_dataset(section.key.dataset)
+    paper, runs = inputs.paper_scores, [run for cell in section.all_cells for run in cell.runs]
 
     def column(slot: Slot, name: str) -> str:
         found = paper.get((dataset, slot[0], slot[1])) if slot[1] is not None else None
         value = getattr(found, name) if found else None
         return percent(value) if name == "relative_percent" else score(value)
 
-    blocks = [f"## {section.title}", configuration(section), differences(section)]
+    blocks = [f"## {section.title}", data_line(inputs, runs), configuration(section), differences(section)]
     if YOURS in section.origins:
         blocks += ["### Committed beside yours", _beside(section)]
     for origin in section.origins:
@@ -102,7 +106,7 @@ def _section_blocks(section: Section, paper: Mapping[tuple[str, str, int], Paper
         blocks += [f"### Above the floor{suffix}", _floor(section, origin, lines)]
         blocks.append(claims(section.key.dataset, lines))
         cells = [(line.row.label, line.row.cell) for line in lines if line.row.cell is not None]
-        blocks += [f"### Runs{suffix}", runs_table(cells)]
+        blocks += [f"### Runs{suffix}", *folded("All runs", runs_table(cells))]
     return blocks
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from repro.reporting.cells import NOT_RUN
 from repro.reporting.formatting import ABSENT, count, listed, page, score, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
@@ -30,8 +31,8 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 def state(inputs: Inputs) -> str:
     """Which data sets have statistics, for the index."""
-    names = sorted({f"{row['dataset']}, protocol {row['protocol']}" for _, row in _rows(inputs)})
-    return "; ".join(names) or "not run"
+    names = [f"{row['dataset']} ({row['protocol']})" for _, row in _rows(inputs)]
+    return listed(sorted(set(names))) or NOT_RUN
 
 
 def _rows(inputs: Inputs) -> list[tuple[str, dict[str, Any]]]:

@@ -8,7 +8,7 @@ from statistics import mean
 from repro.costs.closed_form import token_limit
 from repro.records.store import Run
 from repro.reporting.cells import NOT_RUN
-from repro.reporting.formatting import ABSENT, count, duration, page, plural, ratio, score, table
+from repro.reporting.formatting import ABSENT, count, duration, page, plural, ratio, score, summary, table
 from repro.reporting.inputs import Inputs
 from repro.reporting.provenance import provenance
 from repro.reporting.references import PAPER_DATASETS, paper_dataset
@@ -37,9 +37,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 
 def state(inputs: Inputs) -> str:
-    """Which blocks there are, for the index."""
-    found = [(each.title, sum(len(cell.runs) for cell in each.rows.values())) for each in blocks(inputs)]
-    return "; ".join(f"{title}: {plural(number, 'run')}" for title, number in found) or "not run"
+    """How many runs there are, for the index."""
+    found = blocks(inputs)
+    number = plural(sum(len(cell.runs) for each in found for cell in each.rows.values()), "run")
+    return summary(number, (b.dataset for b in found), device=(b.device for b in found)) if found else NOT_RUN
 
 
 def _legend() -> str:

@@ -8,8 +8,9 @@ from statistics import mean
 from typing import Any
 
 from repro.costs.closed_form import token_limit
+from repro.reporting.cells import NOT_RUN
 from repro.reporting.figures import figure_files, figure_text
-from repro.reporting.formatting import ABSENT, mean_of, page, plural, table
+from repro.reporting.formatting import ABSENT, mean_of, page, plural, summary, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.references import PAPER_DATASETS
 from repro.reporting.table3_blocks import blocks as table3_blocks
@@ -19,7 +20,7 @@ from repro.reporting.timing_variants import LAUNCHED, source_line, variant_block
 NAME = "timing"
 _AGAIN = (
     "Where the sliding window has more repetitions than the others, it was measured once more after the last "
-    "k, since a device slows down while it gets warm. "
+    "k, since a device slows down while it gets warm."
 )
 Row = dict[str, Any]
 
@@ -91,14 +92,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
     found, runs = sweeps(inputs), table3_blocks(inputs)
     blocks = [
         *figure_text(NAME, "Speed-up and memory against k"),
-        "Training steps of the real loop on real prompts, with random weights in the model's shape. Every "
-        "batch fills the same length with as many prompts as fit; what they leave empty is padding, and "
-        f"shows in *tokens per step*, which are counted without it. {EQUAL_TOKENS}The speed-up is "
-        "in targets per second, over the sliding window measured in the same file; the token limit is "
-        f"(n + 1) k / (n + k). DTI is in our recipe. {_AGAIN if any(map(_first_again, found)) else ''}"
-        "Later rows of a sweep compile quickly, as they share the first one's shapes. "
-        "How the step came to be as fast as it is, and what did not help: "
+        "Training steps of the real loop on real prompts, with random weights in the model's shape; DTI is "
+        "in our recipe. How a step is built, and what did not help: "
         "[docs/performance.md](../docs/performance.md).",
+        _legend(f" {_AGAIN}" if any(map(_first_again, found)) else ""),
     ]
     for sweep in found:
         blocks += [f"## {sweep.title}", sweep.precision + sweep.graphs, _table(sweep)]
@@ -115,8 +112,10 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 
 def state(inputs: Inputs) -> str:
-    """Which sweeps there are, for the index."""
-    return "; ".join(f"{each.title}: {plural(len(each.rows), 'row')}" for each in sweeps(inputs)) or "not run"
+    """How many rows there are, for the index."""
+    rows = [row for sweep in sweeps(inputs) for row in sweep.rows]
+    models, devices = (row["backbone"] for row in rows), (row["device"] for row in rows)
+    return summary(plural(len(rows), "row"), model=models, device=devices) if rows else NOT_RUN
 
 
 def sweeps(inputs: Inputs) -> list[Sweep]:
@@ -141,6 +140,17 @@ def sweeps(inputs: Inputs) -> list[Sweep]:
                 title += f" ({origin})" if origin == YOURS else ""
                 found.append(Sweep(title, source_line(file), rows))
     return sorted(found, key=lambda sweep: sweep.fp8 is not None)
+
+
+def _legend(again: str) -> str:
+    explained = {
+        "Speed-up": "in targets per second, over the sliding window measured in the same file. Token limit: "
+        f"(n + 1) k / (n + k).{again}",
+        "Tokens per step": "every batch fills the same length with as many prompts as fit; what they leave "
+        f"empty is padding, and is not counted. {EQUAL_TOKENS}",
+        "Compilation": "later rows of a sweep compile quickly, as they share the first one's shapes.",
+    }
+    return "\n".join(f"- *{name}*: {text}" for name, text in explained.items())
 
 
 def _first_again(sweep: Sweep) -> bool:

@@ -12,7 +12,7 @@ EQUAL_TOKENS = (
     "So steps are of equal tokens, and DTI's have more targets than the sliding window's. In a training run "
     "steps are of equal targets, DTI's of fewer tokens, and validation, test and compilation come on top: "
     "what runs until convergence reach ([table3](table3.md)) stands below the sweep of their model and "
-    "device. "
+    "device."
 )
 
 
@@ -33,19 +33,6 @@ def trained_text(first: Mapping[str, Any], blocks: Sequence[Block]) -> str:
                 f"{'; '.join(found)}. [table3](table3.md)"
             )
     return "\n\n".join(said) or "No run until convergence of this model on this device has records."
-
-
-def reductions_of_epoch(first: Mapping[str, Any], blocks: Sequence[Block], k: int) -> list[str]:
-    """SW's time of an epoch over that of DTI at this k, of every recipe and data set that such blocks have.
-
-    Each names its data set: a block's need not be the one whose prompts the sweep was measured on.
-    """
-    return [
-        f"{ratio(value)} ({label(row)}, {block.dataset})"
-        for block in _alike(first, blocks)
-        for row in block.rows
-        if row != SW and row[1] == k and (value := block.reduction_of_epoch(row))
-    ]
 
 
 def _alike(first: Mapping[str, Any], blocks: Sequence[Block]) -> list[Block]:

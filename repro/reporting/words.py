@@ -10,7 +10,7 @@ import numpy as np
 
 from repro.records.store import Run
 from repro.reporting.cells import Cell, differing, flatten, plain, setting_text
-from repro.reporting.formatting import compact, count, listed, plural, table
+from repro.reporting.formatting import compact, count, folded, listed, plural, table
 from repro.reporting.sections import METHOD_TITLES, Row, Section
 
 TUNING_WORDS = {"full": "full fine-tuning", "lora": "LoRA", None: "untrained"}
@@ -24,7 +24,7 @@ SPOKEN = {
 
 
 def configuration(section: Section) -> str:
-    """Bullets: model, data, context, training, devices, and every other setting that all rows share."""
+    """Bullets: model, data, context, training, devices; folded, every other setting that all rows share."""
     key, cells = section.key, section.all_cells
     shared = shared_settings(cells)
     spoken = [words.format(plain(shared[name])) for name, words in SPOKEN.items() if name in shared]
@@ -34,9 +34,11 @@ def configuration(section: Section) -> str:
         "Context": f"n = {key.n} interactions",
         "Training": ", ".join(spoken),
         "Device": "; ".join(_devices(section)),
-        "Other settings that all rows share": _others(section, shared),
     }
-    return "\n".join(f"- {name}: {text}." for name, text in bullets.items() if text)
+    text = "\n".join(f"- {name}: {text}." for name, text in bullets.items() if text)
+    others = _others(section, shared)
+    hidden = folded("Other settings that all rows share", f"{others}.") if others else []
+    return "\n\n".join([text, *hidden])
 
 
 def shared_settings(cells: Sequence[Cell]) -> dict[str, str]:

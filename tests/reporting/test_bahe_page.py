@@ -38,7 +38,7 @@ def test_rows_stand_in_order_with_the_familys_history_length_alone(world) -> Non
     add_family(world)
     add_others(world)
     assert list(scores(page(world))) == [
-        *("Like rates", "DIN", "SW", "DTI, recipe tuned, k = 50"),
+        *("Like rates", "DIN", "SW", "DTI, our recipe, k = 50"),
         *("LLM-CTR", "BAHE", "DTI over BAHE, k = 50"),
     ]
 
@@ -86,7 +86,7 @@ def test_records_of_another_device_change_no_verdict_of_this_one(world) -> None:
     other = next(part for part in both.split("\n## ") if "Other GPU\n" in part)
     shown = list(scores("\n## " + other))
     assert shown == [
-        *("Like rates", "DIN, on Test CPU, 2 cores", "SW", "DTI, recipe tuned, k = 50, on Test CPU, 2 cores"),
+        *("Like rates", "DIN, on Test CPU, 2 cores", "SW", "DTI, our recipe, k = 50, on Test CPU, 2 cores"),
         "BAHE",
     ]
     assert "\nBAHE − LLM-CTR" not in other and "Not run here: LLM-CTR; DTI over BAHE, k = 50." in other
@@ -102,7 +102,7 @@ def test_the_strongest_id_model_is_chosen_by_validation(world) -> None:
     world.add(0.2, method="sim", **NO_LLM | {"n": 30}, record={"validation": epochs})
     text = page(world)
     assert list(scores(text))[:3] == ["Like rates", "DIN", "SIM"] and "SASRec" not in text
-    assert {"BAHE − SIM", "DTI, recipe tuned, k = 50 − SIM", "BAHE − DIN"} <= set(compared(world))
+    assert {"BAHE − SIM", "DTI, our recipe, k = 50 − SIM", "BAHE − DIN"} <= set(compared(world))
     assert costs(text)["SIM"]["training"] == costs(text)["DIN"]["total"] == "—", "several shared a device"
 
 
@@ -136,7 +136,7 @@ def test_what_trains_longer_is_compared_with_what_trains_as_long(world) -> None:
     assert [each for each in compared(world) if each.startswith(streaming)] == [
         streaming + "DTI over BAHE, k = 50 (1 epoch)",
         streaming + "BAHE (1 epoch)",
-        streaming + "DTI, recipe tuned, k = 50 (1 epoch)",
+        streaming + "DTI, our recipe, k = 50 (1 epoch)",
     ]
     add(world, full(), signal=0.7, **LONGER)
     add(world, full(), signal=0.7, **{"training.max_epochs": 5})
@@ -149,12 +149,12 @@ def test_what_trains_longer_is_compared_with_what_trains_as_long(world) -> None:
     assert [each for each in found if each.startswith(streaming)] == [
         streaming + "DTI over BAHE, k = 50 (1 epoch)",
         streaming + "BAHE (up to 10 epochs)",
-        streaming + "DTI, recipe tuned, k = 50 (up to 10 epochs)",
+        streaming + "DTI, our recipe, k = 50 (up to 10 epochs)",
     ]
     bahe = "BAHE (up to 10 epochs) − "
     assert [each for each in found if each.startswith(bahe)] == [
         *(bahe + "BAHE (1 epoch)", bahe + "LLM-CTR (1 epoch)", bahe + "SW (up to 10 epochs)"),
-        *(bahe + "DTI, recipe tuned, k = 50 (up to 10 epochs)", bahe + "DIN"),
+        *(bahe + "DTI, our recipe, k = 50 (up to 10 epochs)", bahe + "DIN"),
     ]
     assert "BAHE (up to 5 epochs) − SW (1 epoch)" in found and "up to 3" not in page(world)
 
@@ -247,7 +247,7 @@ def test_where_each_rate_was_chosen_is_read_from_the_trials(world) -> None:
         world.add(0.4, method="dti", k=50, recipe="tuned", dataset=dataset)
     family = "LLM-CTR; BAHE; DTI over BAHE, k = 50, 10 (3 trials per method, below)"
     sw, din = "SW (2 trials, [table1](table1.md))", "DIN (2 trials, [baselines](baselines.md))"
-    end = "Rates chosen on no data set: DTI, recipe tuned, k = 50. A difference between rows of these kinds "
+    end = "Rates chosen on no data set: DTI, our recipe, k = 50. A difference between rows of these kinds "
     end += "may be the rate's. DTI over BAHE, k = 10: trials were at k = 50 only."
     assert rates_of(world, 1) == (
         f"Learning rates chosen on this data set: {sw} — {family}. "

@@ -87,7 +87,7 @@ def test_the_figure_shows_gain_and_cost_of_each_device_apart(world) -> None:
     assert [title[1] for title in titles] == ["Other GPU", "Test CPU, 2 cores"]
     assert [line["name"] for line in data["panels"][0]["lines"] if line["style"] == "line"] == ["BAHE"]
     lines = {line["name"]: line for line in data["panels"][1]["lines"]}
-    shown = {"BAHE", "DIN", "DTI over BAHE, k = 50", "DTI, recipe tuned, k = 50", "LLM-CTR", "SW"}
+    shown = {"BAHE", "DIN", "DTI over BAHE, k = 50", "DTI, our recipe, k = 50", "LLM-CTR", "SW"}
     assert set(lines) == shown
     assert [x for x, _ in lines["BAHE"]["points"]] == [30.0, 50.0], "training and table"
     assert [x for x, _ in lines["SW"]["points"]] == [100.0]

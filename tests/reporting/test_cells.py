@@ -110,6 +110,12 @@ def test_settings_that_differ_are_named_at_their_depth(world):
     assert sorted(setting_text(cell, "fixes.reset.layers") for cell in found) == ["last", "none"]
 
 
+def test_a_checksum_is_shortened(world):
+    world.add(backbone_sha256="0123456789abcdef" * 4)
+    (cell,) = cells(world)
+    assert setting_text(cell, "backbone_sha256") == "0123456789"
+
+
 def test_the_closest_candidate_shares_most_settings_and_staleness(world):
     world.add(method="dti", k=5, training__learning_rate=1e-4, instruction="hidden")
     world.add(training__learning_rate=1e-4)

@@ -1,9 +1,9 @@
-"""The index's main results: one sentence for each kind of committed record, none of a user's own."""
+"""The index's table of savings: a line for each kind of committed record, none of a user's own."""
 
 from __future__ import annotations
 
 from bahe_report_cases import config_of, full, inputs_of
-from report_cases import NO_LLM, UNTRAINED
+from report_cases import table_rows
 from test_bahe_efficiency_page import row as efficiency_row
 from test_table3 import FIXED, times
 from test_timing_page import VERSIONS
@@ -11,7 +11,7 @@ from test_timing_page import row as timing_row
 
 from repro.methods.bahe.settings import llm_ctr
 from repro.records.measurements import write_measurement
-from repro.reporting.headlines import headlines
+from repro.reporting.headlines import savings, savings_table
 from repro.reporting.pages import render_index
 
 
@@ -32,19 +32,31 @@ def add_all(world, own: bool = False) -> None:
         )
 
 
-def test_a_sentence_for_each_kind_of_record(world) -> None:
+def test_a_line_for_each_kind_of_record(world) -> None:
     add_all(world)
-    speed, convergence, efficiency = headlines(inputs_of(world))
-    assert "14.40 × as fast" in speed and "15.00 ×" in speed and "(timing.md)" in speed
-    assert "at equal tokens per step" in speed and "in training runs" not in speed, "none of that model"
-    assert "10.00 × in the paper's recipe (AUC 0." in convergence
-    assert "minus SW's +0.0000 [" in convergence and "]: not told apart); SW has AUC 0." in convergence
-    assert "our recipe" not in convergence, "which nobody ran"
-    assert "12.00 × less time and 6.00 × less memory at 1,024 tokens" in efficiency
-    assert "18.00 × less time and 8.00 × less memory at 2,048 tokens" in efficiency
-    assert "(claimed: 5 × and 5 ×), its table apart (" in efficiency
+    best, epoch, speed, time, _, memory = savings(inputs_of(world))
+    method = "DTI, paper's recipe, k = 50"
+    assert best.row[:2] == (method, "training time to the best epoch, SW / DTI") and best.page == "table3"
+    assert best.row[3] == "12.95 × (ML-1M, 8B)"
+    assert best.measured.startswith("10.00 ×; AUC − SW's +0.0000 [")
+    assert best.measured.endswith("]: not told apart")
+    assert epoch.row[:2] == (method, "time of a training epoch, SW / DTI") and epoch.measured == "9.38 ×"
+    assert speed.row[:2] == ("DTI, our recipe, k = 50", "targets per second, DTI / SW, steps of equal tokens")
+    assert (speed.row[3], speed.measured, speed.page) == ("limit 15.00 ×", "14.40 ×", "timing")
+    assert time.row[1] == "time of a step, LLM-CTR / BAHE, table apart, at 1,024 and 2,048 tokens"
+    assert (time.row[3], time.measured) == ("5 ×", "12.00 × and 18.00 ×")
+    assert memory.row[1].startswith("peak memory, LLM-CTR / BAHE, ")
+    assert (memory.row[3], memory.measured, memory.page) == ("5 ×", "6.00 × and 8.00 ×", "bahe_efficiency")
     index = render_index(inputs_of(world))["README.md"].decode()
-    places = [index.index(text) for text in ("## Main results", f"- {speed}\n", "| BAHE ", "## Pages")]
+    parts = (
+        "## Main results",
+        "### What is saved",
+        "| 14.40 × ",
+        "### What is lost",
+        "### Scores",
+        "## Pages",
+    )
+    places = [index.index(text) for text in parts]
     assert places == sorted(places)
 
 
@@ -54,8 +66,8 @@ def test_what_is_left_where_every_behaviour_is_new_is_said(world) -> None:
     rows = [efficiency_row("llm_ctr", tokens, step, gib) for tokens, step, gib in lengths]
     rows += [efficiency_row("bahe", tokens, 5.0, 2.0, table_build_s=0.01) for tokens, _, _ in lengths]
     write_measurement(world.results, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
-    (sentence,) = headlines(inputs_of(world))
-    assert ", its table apart (3.94 × and 3.53 × in time if every behaviour were new); " in sentence
+    anew = next(each for each in savings(inputs_of(world)) if ", all new, " in each.row[1])
+    assert anew.row[3] == "—" and anew.measured == "3.94 × and 3.53 ×"
 
 
 def test_a_reduced_shape_is_no_main_result(world) -> None:
@@ -65,12 +77,12 @@ def test_a_reduced_shape_is_no_main_result(world) -> None:
         for tokens in (1024, 2048)
     ]
     write_measurement(world.results, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
-    assert headlines(inputs_of(world)) == []
+    assert savings(inputs_of(world)) == []
 
 
 def test_own_records_are_no_main_results(world) -> None:
     add_all(world, own=True)
-    assert headlines(inputs_of(world)) == []
+    assert savings(inputs_of(world)) == []
     assert "Main results" not in render_index(inputs_of(world))["README.md"].decode()
 
 
@@ -81,51 +93,44 @@ def test_half_a_comparison_is_none(world) -> None:
     rows = [efficiency_row("llm_ctr", 1024, 60.0, 12.0), efficiency_row("bahe", 1024, 5.0, 2.0)]
     write_measurement(world.results, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
     world.add(recipe="control", record=times(90.0, 150.0))
-    assert headlines(inputs_of(world)) == []
+    assert savings(inputs_of(world)) == [] and savings_table(inputs_of(world)) == ""
 
 
 def test_what_dti_loses_is_said_of_methods_from_three_seeds_on(world) -> None:
-    def sentence() -> str:
-        return headlines(inputs_of(world))[0]
+    def said() -> str:
+        return savings(inputs_of(world))[0].measured
 
     def add(seed: int) -> None:
         world.add(0.9, seed=seed, recipe="control", record=times(90.0, 150.0))
         world.add(0.1, seed=seed, recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 16.0))
 
     add(0)
-    assert "]: it loses in these runs); SW has" in sentence()
+    assert said().endswith("]: loses in these runs")
     add(1)
     add(2)
-    assert "]: it loses); SW has" in sentence()
+    assert said().endswith("]: loses")
 
 
-def test_training_runs_stand_beside_the_sweep_of_their_model(world) -> None:
-    device = "Test CPU, 2 cores"
-    rows = [
-        timing_row(method, k, 0, speed, device=device, n=10)
-        for method, k, speed in (("sw", 1, 100.0), ("dti", 50, 1440.0))
-    ]
-    write_measurement(world.results, "timing", "cpu-ml-100k-a-device", VERSIONS, rows)
+def test_recipes_and_data_sets_have_lines_of_their_own(world) -> None:
     world.add(recipe="control", record=times(90.0, 150.0))
     world.add(recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 15.0))
-    assert (
-        "; in training runs of equal targets per step 10.00 × (DTI, k = 50, ml-100k) per epoch; "
-        in (headlines(inputs_of(world))[0])
-    )
-    elsewhere = {"device.name": "Another device"}
-    world.add(recipe="control", record=times(90.0, 150.0) | elsewhere)
-    world.add(recipe="control", method="dti", k=50, fixes=FIXED, record=times(1.0, 15.0) | elsewhere)
     world.add(recipe="control", dataset="synthetic", record=times(90.0, 150.0))
     world.add(recipe="control", dataset="synthetic", method="dti", k=50, record=times(18.0, 15.0))
-    assert (
-        "per step 10.00 × (DTI, k = 50, ml-100k) and 10.00 × (DTI, our recipe, k = 50, synthetic) per epoch; "
-        in (headlines(inputs_of(world))[0])
-    )
+    best = [each for each in savings(inputs_of(world)) if "best epoch" in each.row[1]]
+    assert [(each.row[0], each.row[2].partition(",")[0], each.measured[:7]) for each in best] == [
+        ("DTI, paper's recipe, k = 50", "ml-100k", "10.00 ×"),
+        ("DTI, our recipe, k = 50", "synthetic", "5.00 ×;"),
+    ]
+    assert best[1].row[3] == "—", "the paper has no hours of our recipe"
 
 
-def test_the_floor_stands_beside_every_auc(world) -> None:
-    rates = world.add(0.1, method="rates", n=None, **NO_LLM, training=None, record=UNTRAINED)
-    floor = f"{rates.record['metrics']['auc']:.4f}"
+def test_each_device_is_a_column(world) -> None:
+    for device, speed in (("A device", 1440.0), ("Another device", 1200.0)):
+        rows = [timing_row("sw", 1, 0, 100.0, device=device), timing_row("dti", 50, 0, speed, device=device)]
+        write_measurement(world.results, "timing", f"gpu-ml-100k-{device[:3].lower()}", VERSIONS, rows)
     world.add(recipe="control", record=times(90.0, 150.0))
-    world.add(recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 16.0))
-    assert f", the like rates {floor}; " in headlines(inputs_of(world))[0]
+    world.add(recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 15.0))
+    *trained, speed = table_rows(savings_table(inputs_of(world)))
+    assert (speed["A device"], speed["Another device"]) == ("14.40 ×", "12.00 ×")
+    assert all(row["A device"] == row["Another device"] == "—" for row in trained)
+    assert "device" not in speed["model and data"] and speed["page"] == "[timing](timing.md)"

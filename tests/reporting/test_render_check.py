@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 import pytest
+from bahe_report_cases import config_of, full
+from report_cases import NO_LLM
 
 from repro.errors import ConfigError, StorageError
 from repro.records.atomic import write_file
@@ -190,8 +192,8 @@ def test_the_index_lists_every_page_with_its_state(reported):
     text = (reported.reports / "README.md").read_text()
     for name in PAGES:
         assert f"[{name}]({name}.md)" in text and f"`nox -s {name}`" in text
-    assert "tier cpu, recipe paper: 2 of 13 rows" in text
-    assert "ml-1m, protocol dti" in text
+    assert "| 2 of 13 rows; ml-100k " in text
+    assert "| ml-1m (dti)" in text or "and ml-1m (dti)" in text
 
 
 def test_every_page_starts_with_how_to_reproduce_it(reported):
@@ -228,3 +230,23 @@ def test_nothing_that_trains_is_imported():
 
 def store(world):
     return world.committed
+
+
+@pytest.mark.parametrize("name", ["table1", "baselines", "bahe"])
+def test_the_largest_sections_come_first_and_groceries_last(world, name):
+    config = {
+        "table1": {},
+        "baselines": {"method": "din", **NO_LLM},
+        "bahe": config_of(full(), recipe="tuned", backbone_settings__lora_rank=64),
+    }[name]
+    record = {"time.train_s": 8.0}
+    sizes = {"groceries gpu": 91_249, "ml-100k cpu": 3_600, "ml-100k gpu": 75_683, "ml-1m gpu": 776_007}
+    for place, targets in sizes.items():
+        dataset, tier = place.split()
+        changes = config | {"dataset": dataset, "tier": tier}
+        world.add(record=record | {"data.train_targets": targets}, **changes)
+    render_all(world.results, None, world.reports, only=[name])
+    lines = (world.reports / f"{name}.md").read_text().splitlines()
+    titles = [line.split(", ") for line in lines if line.startswith("## ") and ", tier " in line]
+    found = [f"{title[0][3:]} {title[2][5:8]}" for title in titles]
+    assert found == ["ml-1m gpu", "ml-100k gpu", "ml-100k cpu", "groceries gpu"]
