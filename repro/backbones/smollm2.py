@@ -137,8 +137,8 @@ def _unify(backend: Any) -> None:
     """Write down as one what versions of transformers write differently, and what no text is encoded by.
 
     Earlier ones convert to a byte-level model with an unknown token, byte fallback, an empty normaliser and a
-    decoder for both. Every byte is in the vocabulary, so ids are the same; the checksum was not, by which runs
-    are named and behaviour tables recognised.
+    decoder for both. Every byte is in the vocabulary, so ids are the same. The checksum was not, by which
+    runs are named and behaviour tables recognised.
     """
     from tokenizers import decoders
 

@@ -112,6 +112,8 @@ def _auc(block: Block, row: Key) -> str:
     d, told = line.to_sw.difference, verdict(line)
     few = min(len(block.ok(row)), len(block.ok(SW_ROW))) < MIN_SEEDS and told != "not told apart"
     told = f"{told}{' in these runs' if few else ''}"
+    reached = block.reached(row)
+    told += f", {reached.claim}" if reached else ""
     return f"; AUC − SW's {signed(d.mean)} {bounds(d.low, d.high, '+.4f')}: {told}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from repro.records.store import Run
 from repro.reporting.cells import Cell, build_cells, differing, setting_text
-from repro.reporting.formatting import count, duration
+from repro.reporting.formatting import count, duration, plural
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.lines import Line, compared_lines
 from repro.reporting.methods import FLOOR
@@ -53,6 +53,11 @@ class Reached:
         """E.g. "12.8 s (2 of 3)" or "never (0 of 3)"."""
         when = duration(self.mean_s) if self.seconds else "never"
         return f"{when} ({len(self.seconds)} of {self.num_runs})"
+
+    @property
+    def claim(self) -> str:
+        """E.g. "reaches SW's validation AUC in 2 of 3 seeds"."""
+        return f"reaches SW's validation AUC in {len(self.seconds)} of {plural(self.num_runs, 'seed')}"
 
 
 @dataclass(frozen=True)

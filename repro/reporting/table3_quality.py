@@ -71,7 +71,7 @@ def _verdict_text(block: Block) -> str:
             d, seeds = line.to_sw.difference, plural(reached.num_runs, "seed")
             said.append(
                 f"- {label(row)} ({seeds}): {signed(d.mean)} {bounds(d.low, d.high, '+.4f')}, "
-                f"**{verdict(line)}**; reaches SW's validation AUC in {len(reached.seconds)} of {seeds}."
+                f"**{verdict(line)}**; {reached.claim}."
             )
     if not said:
         return ""

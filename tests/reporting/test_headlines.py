@@ -39,7 +39,7 @@ def test_a_line_for_each_kind_of_record(world) -> None:
     assert best.row[:2] == (method, "training time to the best epoch, SW / DTI") and best.page == "table3"
     assert best.row[3] == "12.95 × (ML-1M, 8B)"
     assert best.measured.startswith("10.00 ×; AUC − SW's +0.0000 [")
-    assert best.measured.endswith("]: not told apart")
+    assert best.measured.endswith("]: not told apart, reaches SW's validation AUC in 1 of 1 seed")
     assert epoch.row[:2] == (method, "time of a training epoch, SW / DTI") and epoch.measured == "9.38 ×"
     assert speed.row[:2] == ("DTI, our recipe, k = 50", "targets per second, DTI / SW, steps of equal tokens")
     assert (speed.row[3], speed.measured, speed.page) == ("limit 15.00 ×", "14.40 ×", "timing")
@@ -105,10 +105,10 @@ def test_what_dti_loses_is_said_of_methods_from_three_seeds_on(world) -> None:
         world.add(0.1, seed=seed, recipe="control", method="dti", k=50, fixes=FIXED, record=times(9.0, 16.0))
 
     add(0)
-    assert said().endswith("]: loses in these runs")
+    assert "]: loses in these runs, reaches SW's" in said()
     add(1)
     add(2)
-    assert said().endswith("]: loses")
+    assert said().endswith("]: loses, reaches SW's validation AUC in 3 of 3 seeds")
 
 
 def test_recipes_and_data_sets_have_lines_of_their_own(world) -> None:
