@@ -22,6 +22,11 @@ SPOKEN = {
     "training.precision": "precision: {}",
 }
 
+FINGERPRINTS = (
+    "`backbone_sha256` is of weights, tokenizer, layers and dtype; what two values in committed records "
+    "mean: [backbones](../docs/backbones.md)."
+)
+
 
 def configuration(section: Section) -> str:
     """Bullets: model, data, context, training, devices; folded, every other setting that all rows share."""
@@ -60,7 +65,8 @@ def differences(section: Section) -> str:
     if len(holders) < 2:
         return ""
     lines = [(compact(labels), settings) for settings, labels in holders.items()]
-    return "Settings that differ between rows:\n\n" + table(["rows", "settings"], lines)
+    note = f"\n\n{FINGERPRINTS}" if "backbone_sha256" in names else ""
+    return "Settings that differ between rows:\n\n" + table(["rows", "settings"], lines) + note
 
 
 def _data(section: Section) -> str:

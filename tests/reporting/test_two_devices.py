@@ -180,3 +180,12 @@ def test_a_row_names_its_device_also_where_settings_tell_it_apart(world):
         f"SW, k = 1, backbone_sha256 = {'a' * 10}, on Test CPU, 2 cores",
         f"SW, k = 1, backbone_sha256 = {'b' * 10}, on Another device",
     ]
+
+
+def test_two_checksums_of_a_backbone_are_explained(world):
+    add_rows(world)
+    assert "backbones](../docs/backbones.md)" not in page(world, "table1")
+    world.add(0.6, backbone_sha256="1" * 64)
+    assert "what two values in committed records mean: [backbones](../docs/backbones.md)" in page(
+        world, "table1"
+    )
