@@ -111,6 +111,7 @@ class Workshop:
                 print(f"{name}: finished already", file=sys.stderr)
             return found
         self.num_trained += 1
+        self._say_if_slow(config)
         self._save_targets(config, loaded)  # before training: other targets under this name are an error
         task = self.task(config, loaded)
         seed_everything(config.seed)
@@ -123,7 +124,7 @@ class Workshop:
         try:
             if config.method.trains:
                 progress = trainer.train()
-            with trainer.clocks.run("eval"):
+            with trainer.clocks.run("test"):
                 row, scores = trainer.scores(task.test)
             scores = storable(scores)
             metrics = evaluate_scores(task.label[row], scores, task.group[row])
@@ -144,6 +145,11 @@ class Workshop:
         found = saved or self.store.find(config.tier.name, config.dataset, name)
         assert found is not None, "the main process has written the record"
         return found
+
+    def _say_if_slow(self, config: RunConfig) -> None:
+        """One line where a language model of a GPU's tier is about to run without one: it can take days."""
+        if config.tier.compiled and self.device.type == "cpu" and not isinstance(config.method, IdMethod):
+            print(f"tier {config.tier.name} is meant for a GPU, and there is none: slow", file=sys.stderr)
 
     def name(self, config: RunConfig) -> str:
         """The run id that a configuration has here."""

@@ -38,6 +38,7 @@ def record_of(
     is_id = isinstance(config.method, IdMethod)  # reads no tokens; if not trained, then fitted
     validation = [entry | {"epoch": int(entry["epoch"])} for entry in progress.history]
     best = progress.best() if progress.history else None
+    scored = [seconds[clock] for clock in ("eval", "test") if clock in seconds]
     return {
         "schema": SCHEMA_VERSION,
         "run_id": run_id(resolved, device),
@@ -58,7 +59,8 @@ def record_of(
             "train_s": seconds.get("train", 0.0) if trained else None,
             "train_to_best_s": best["train_s"] if best else None,
             "compile_s": seconds.get("compile"),
-            "eval_s": seconds.get("eval"),
+            "eval_s": sum(scored) if scored else None,
+            "test_s": seconds.get("test"),
             "data_s": seconds.get("data", 0.0) if trained else None,
             "epochs": len(progress.history),
             "best_epoch": int(best["epoch"]) if best else None,

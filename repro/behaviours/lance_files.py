@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,7 +96,8 @@ def reading() -> Iterator[None]:
         known = isinstance(error, (OSError, ValueError, RuntimeError, KeyError))
         if not known and type(error).__name__ != "PanicException":  # of Rust, no subclass of Exception
             raise
-        raise Damage(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        said = re.sub(r",? ?\S+\.rs:\d+:\d+", "", str(error).splitlines()[0])  # where Lance itself was built
+        raise Damage(f"{type(error).__name__}: {said}") from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def pick_rows(
         ConfigError: an unknown row.
     """
     names: list[str] = []
-    for part in (selection or "all").split(","):
+    for part in ("all" if selection is None else selection).split(","):
         for name in groups.get(part.strip(), (part.strip(),)):
             if name not in rows:
                 known = f"groups {', '.join(groups)}; rows {', '.join(rows)}"

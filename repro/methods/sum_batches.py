@@ -101,12 +101,21 @@ class SumBatches:
     def split(self, chosen: np.ndarray) -> list[np.ndarray]:
         """A batch as micro-batches of about `max_tokens` text tokens: rows are atomic, one may reach over.
 
-        Of as many each where the tier has few padded lengths.
+        Of as many each where the tier has few padded lengths, and one more where one would be longer than the
+        longest of these, once they are known: such a step takes longer, but nothing is compiled for it.
         """
-        tokens, most = self._row_tokens[chosen], self.sizes.max_tokens
-        few = self.sizes.text_multiple % BUCKET_MULTIPLE == 0
-        part = even_parts(tokens, most) if few else (np.cumsum(tokens) - tokens) // most
-        return np.split(chosen, np.flatnonzero(np.diff(part)) + 1)
+        if self.sizes.text_multiple % BUCKET_MULTIPLE:
+            tokens = self._row_tokens[chosen]
+            return _cut(chosen, (np.cumsum(tokens) - tokens) // self.sizes.max_tokens)
+        parts = self._even(chosen)
+        for more in range(1, len(chosen) - len(parts) + 1):
+            if self._lengths is None or all(self._fits(part, int(self._lengths[-1])) for part in parts):
+                break
+            parts = self._even(chosen, more)
+        return parts
+
+    def _even(self, chosen: np.ndarray, more: int = 0) -> list[np.ndarray]:
+        return _cut(chosen, even_parts(self._row_tokens[chosen], self.sizes.max_tokens, more))
 
     def load(self, chosen: np.ndarray, device: torch.device | str) -> SumBatch:
         """Pack and plan the chosen rows."""
@@ -159,13 +168,19 @@ class SumBatches:
     def _padded_length(self, chosen: np.ndarray) -> int:
         """Text and [SUM]s of a micro-batch with padding: one of a few lengths, the shortest that holds it."""
         if self._lengths is None:
-            lengths = np.array([self.places(part, self._num_sums()) for part in self._sample()])
+            lengths = np.array([self._needed(part) for part in self._sample()])
             text = self.sizes.text_multiple
             few = length_buckets(lengths, NUM_LENGTHS) if self.shuffled else shared_length(lengths, text)
             self._lengths = few
-        needed = self.places(chosen, self._num_sums())
+        needed = self._needed(chosen)
         fitting = self._lengths[self._lengths >= needed]
         return int(fitting[0]) if len(fitting) else needed
+
+    def _needed(self, chosen: np.ndarray) -> int:
+        return self.places(chosen, self._num_sums())
+
+    def _fits(self, chosen: np.ndarray, longest: int) -> bool:
+        return self._needed(chosen) <= longest and self._rounded(self.count(chosen)) <= self._num_sums()
 
     def places(self, chosen: np.ndarray, num_sums: int = 0) -> int:
         """Upper bound on the places of a micro-batch with at least `num_sums` [SUM]s.
@@ -182,6 +197,11 @@ class SumBatches:
         if self._sampled is None:
             self._sampled = sampled_parts(self, SAMPLED_EPOCHS)
         return self._sampled
+
+
+def _cut(chosen: np.ndarray, part: np.ndarray) -> list[np.ndarray]:
+    """Rows by the number of their part, which does not fall."""
+    return np.split(chosen, np.flatnonzero(np.diff(part)) + 1)
 
 
 def batches_of(

@@ -45,15 +45,18 @@ def epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
 
 
-def even_parts(lengths: np.ndarray, most: int) -> np.ndarray:
+def even_parts(lengths: np.ndarray, most: int, more: int = 0) -> np.ndarray:
     """(R,) number of the micro-batch of each row: as few as hold about `most` each, all about equally long.
 
     Where micro-batches are padded to a few lengths, equal ones need less padding than full ones and a rest.
     Rows are atomic and go where their middle is, so that a micro-batch is longer than its share by at most
     half a row on either side. Five-number example, most = 4: lengths 2 2 2 2 2 give 0 0 1 2 2.
+
+    Args:
+        lengths: (R,) of the rows. more: micro-batches beyond those needed.
     """
     total = int(lengths.sum())
-    return (2 * np.cumsum(lengths) - lengths) * -(-total // most) // (2 * total)
+    return (2 * np.cumsum(lengths) - lengths) * (-(-total // most) + more) // (2 * total)
 
 
 class TargetBatches:

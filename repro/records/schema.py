@@ -114,6 +114,7 @@ class Time(Section):
     train_to_best_s: NonNegative | None  # the part of train_s up to the end of the best epoch
     compile_s: NonNegative | None  # compilation
     eval_s: NonNegative | None  # validation and test
+    test_s: NonNegative | None = None  # the part of eval_s that scored the test targets
     data_s: NonNegative | None  # preparing data and prompts
     epochs: Count  # trained; 0 for an untrained model
     best_epoch: Count | None  # whose weights were tested: its place in `validation`

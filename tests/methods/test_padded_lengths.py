@@ -101,18 +101,32 @@ def test_equal_micro_batches_need_less_padding_than_full_ones_and_a_rest(monkeyp
 
     ours = padding()
     monkeypatch.setattr(
-        sum_batches, "even_parts", lambda lengths, most: (np.cumsum(lengths) - lengths) // most
+        sum_batches, "even_parts", lambda lengths, most, more: (np.cumsum(lengths) - lengths) // most
     )
     assert ours < 0.75 * padding()
 
 
-@pytest.mark.parametrize("k", [None, 5])
+@pytest.mark.parametrize("k", [None, 5, 40])
 def test_other_seeds_keep_to_the_lengths(k) -> None:
-    """Lengths come from one seed's epochs; of other seeds, nearly every micro-batch has one of them."""
+    """Lengths come from one seed's epochs; what is longer in another seed's is cut once more."""
     chosen = batches(sliding_window(6) if k is None else dti_tuned(6, k))
     known = {chosen._padded_length(part) for part in chosen.warm_up("cpu")}
     parts = [part for seed in range(1, 6) for key in chosen.epoch(seed, 9) for part in chosen.split(key)]
-    assert np.mean([chosen._padded_length(part) in known for part in parts]) > 0.9
+    assert all(chosen._padded_length(part) in known for part in parts)
+    assert {chosen._rounded(chosen.count(part)) <= chosen._num_sums() for part in parts} == {True}
+
+
+@pytest.mark.parametrize("k", [None, 5])
+def test_what_is_longer_than_every_length_is_cut_until_it_fits(k) -> None:
+    chosen = batches(sliding_window(6) if k is None else dti_tuned(6, k))
+    chosen.warm_up("cpu")
+    longest = chosen._lengths[-1] - BUCKET_MULTIPLE
+    chosen._lengths = np.array([longest])
+    assert any(chosen._needed(part) > longest for part in chosen._sample())
+    for key in chosen.epoch(3, 1):
+        parts = chosen.split(key)
+        assert np.array_equal(np.concatenate(parts), key)
+        assert all(chosen._needed(part) <= longest for part in parts)
 
 
 def test_a_batch_longer_than_every_bucket_is_still_whole() -> None:

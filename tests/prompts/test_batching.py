@@ -49,3 +49,4 @@ def test_even_parts_are_as_few_as_hold_the_rows_and_equal_but_for_a_row(
 def test_even_parts_of_the_docstring() -> None:
     assert even_parts(np.array([2, 2, 2, 2, 2]), 4).tolist() == [0, 0, 1, 2, 2]
     assert even_parts(np.array([3, 3, 3]), 9).tolist() == [0, 0, 0], "what fits is not cut"
+    assert even_parts(np.array([3, 3, 3]), 9, more=2).tolist() == [0, 1, 2]
