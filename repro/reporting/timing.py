@@ -165,8 +165,8 @@ def _first_again(sweep: Sweep) -> bool:
 def _table(sweep: Sweep) -> str:
     headers = (
         "k", "speed-up", "token limit", "tokens of these prompts", "counted FLOPs", "targets/s", "tokens/s",
-        "lowest to highest", "n", "step, ms", "prompts per step", "tokens per step", "peak, GiB", "MFU",
-        "compilation, s",
+        "lowest to highest", "repetitions", "step, ms", "prompts per step", "tokens per step", "peak, GiB",
+        "MFU", "compilation, s",
     )  # fmt: skip
     lines = []
     for k in sweep.ks:

@@ -45,6 +45,8 @@ def test_speed_up_is_the_ratio_of_mean_targets_per_second(tmp_path) -> None:
         row("dti", 50, 1, 1480.0),
     ]
     text, files = page(tmp_path, rows)
+    (header,) = [line for line in text.splitlines() if line.startswith("| k ")]
+    assert header.split("|")[9].strip() == "repetitions"
     (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:5] == ["50", "14.40", "15.00", "—", "—"], "no FLOP record"
