@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from bahe_report_cases import cells_of, config_of, drift, full, inputs_of
+from bahe_report_cases import cells_of, config_of, drift, full, inputs_of, page
 from test_bahe_efficiency_page import row as efficiency_row
 
 from repro.data import DATASET_NAMES, groceries
 from repro.experiments.bahe_variants import CUTS, STALE
 from repro.methods.bahe.settings import dti_bahe
 from repro.records.measurements import write_measurement
-from repro.reporting import bahe_open, stale_tables
+from repro.reporting import bahe_open, leakage, stale_tables
 from repro.reporting.bahe_open import CUT_TITLES
 
 ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"}
@@ -198,6 +198,21 @@ def test_reach_of_quality_rows_is_set_beside_their_prompts(world) -> None:
         ["3", "10", "10", "30", "19", "nothing"],
         ["3", "10", "50", "30", "59", "what lies 31 or more back"],
     ]
+
+
+def test_the_quality_page_says_how_far_its_streaming_rows_reach(world) -> None:
+    """The same rows in a line, with a link to the section that is there."""
+    assert leakage.quality_line(inputs_of(world)) == ""
+    for k in (1, 10, 15, 50):
+        world.add(**config_of(dti_bahe(10, k), recipe="tuned", backbone_settings__lora_rank=64))
+    (line,) = [line for line in page(world).splitlines() if line.startswith("- *Leakage*: ")]
+    assert (
+        "The rows below: DTI over BAHE, 3 × 10 = 30 back, at k = 1 nothing can leak: all in the window, at "
+        "k = 10 and 15 the depth removes nothing, at k = 50 the depth removes what lies 31 or more back. "
+    ) in line
+    anchor = line.partition("bahe_open.md#")[2].partition(")")[0]
+    headings = [title.lower().replace(".", "").replace(" ", "-") for title in sections_of(text_of(world))]
+    assert anchor in headings
 
 
 def test_a_leak_that_one_seed_does_not_show_is_none(world) -> None:
