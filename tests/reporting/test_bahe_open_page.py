@@ -126,19 +126,27 @@ def test_stale_rows_are_compared_with_the_freshest_table_of_their_kind(world) ->
         method = replace(full(), drift=drift(*STALE[name]))
         signal = {"revealed-never": 0.0, "revised-10": 0.8}.get(name, 0.9)
         for seed in range(3):
-            record = {"data.behaviours_encoded": number}
+            table_s = None if name.startswith("revealed") else 0.001 * number * (1 + seed)
+            times = {"time.table_build_s": table_s, "time.train_s": 10.0}
+            record = {"data.behaviours_encoded": number, **times}
             world.add(signal, **config_of(method), seed=seed, record=record)
     text = sections_of(text_of(world))["4. A table that ages"]
     rows = {name: cells_of(text, title) for name, title in stale_tables.TITLES.items()}
-    assert rows["revised-1"][3:] == ["—", "—", "—", "64", "900"]
-    assert rows["revised-10"][3].startswith("-") and rows["revised-10"][6:] == ["640", "500"]
-    assert rows["revealed-never"][3].startswith("-") and rows["revealed-never"][6:] == ["—", "200"]
+    assert rows["revised-1"][3:] == ["—", "—", "—", "64", "900", "0.90 to 2.70", "9.0% to 27.0%"]
+    assert rows["revised-10"][3].startswith("-") and rows["revised-10"][6:8] == ["640", "500"]
+    assert rows["revealed-never"][3].startswith("-") and rows["revealed-never"][6:] == ["—", "200", "—", "—"]
     assert rows["no-drift"][2] == rows["revised-never"][2] == "not run"
     assert "after Holm: revealed, never refreshed." in text
     (panel,) = panels_of(world).values()
     lines = {line["name"]: line["points"] for line in panel["lines"]}
     assert [x for x, _ in lines["revised"]] == [500, 900] and [x for x, _ in lines["revealed"]] == [200, 700]
     assert lines["revised"][1][1] == lines["revealed"][1][1] == 0.0 > lines["revealed"][0][1]
+
+
+def test_the_seconds_of_one_seed_are_no_range(world) -> None:
+    record = {"data.behaviours_encoded": 500, "time.table_build_s": 1.5, "time.train_s": 6.0}
+    world.add(**config_of(replace(full(), drift=drift(*STALE["revised-10"]))), record=record)
+    assert cells_of(text_of(world), stale_tables.TITLES["revised-10"])[8:] == ["1.50", "25.0%"]
 
 
 def test_a_refresh_that_changes_no_score_is_said_to_change_none(world) -> None:
