@@ -55,7 +55,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         *stale_tables.section(stale),
         "## 5. Other domains and other modalities",
         _ledger(inputs),
-        "## 6. Leakage of DTI over BAHE",
+        f"## {leakage.HEADING}",
         *leakage.section(inputs),
         provenance([run for group in (*cuts, *stale) for run in group.runs]),
     ]

@@ -9,6 +9,7 @@ from repro.evaluation.intervals import (
     no_loss,
     smallest_detectable_difference,
 )
+from repro.reporting import leakage
 from repro.reporting.bahe_costs import costs_table, larger_k_text
 from repro.reporting.bahe_figures import quality_panels
 from repro.reporting.bahe_quality_rows import (
@@ -65,7 +66,7 @@ INTERVAL = f"{LEVEL_TEXT} interval"
 def render(inputs: Inputs) -> dict[str, bytes]:
     """The page."""
     found = groups(inputs)
-    blocks = [*figure_text(NAME, _FIGURE), _legend()]
+    blocks = [*figure_text(NAME, _FIGURE), _legend(leakage.quality_line(inputs))]
     if not found:
         blocks.append("All rows: not run.")
     for group in found:
@@ -95,7 +96,7 @@ def state(inputs: Inputs) -> str:
     return summary(number, (g.dataset for g in found), device=(g.device for g in found)) if found else NOT_RUN
 
 
-def _legend() -> str:
+def _legend(leaks: str) -> str:
     explained = {
         "BAHE": "layers below the cut are frozen and encode each behaviour (an item's text with its answer) "
         "once, into a table; the upper layers, with LoRA, read vectors from it, each user sequence (liked, "
@@ -107,6 +108,7 @@ def _legend() -> str:
         "DTI once.",
         "DTI over BAHE": "DTI's streaming rows (k targets per row) of behaviour vectors. Nobody has "
         "published it; the readings are ours.",
+        **({"Leakage": leaks} if leaks else {}),
         "Targets": "the same for every row of a section. A section is of one device; a row of another one, "
         "for want of one made here, says so.",
         "Strongest ID-based model": "by validation AUC, of those on [baselines](baselines.md) with this "

@@ -68,6 +68,12 @@ def length_sweeps(inputs: Inputs) -> list[Sweep]:
     return _sweeps(inputs, lambda rows: any(row.get("length") for row in rows))
 
 
+def processed_tokens(row: Row) -> float:
+    """Tokens per target that a forward pass reads: text, the instruction's share and a [SUM]."""
+    prompt = row["prompt"]
+    return float(prompt["tokens_text"] + prompt["tokens_instruction"] + 1)
+
+
 def timing_rows(inputs: Inputs) -> list[Row]:
     """Rows of the sweeps over k of all timing files; those in fp8 left out: what is projected has none."""
     rows = (row for origin in ORIGINS for file in inputs.timing[origin] for row in file.rows)

@@ -15,6 +15,7 @@ from repro.reporting.flops_rows import (
     Sweep,
     agreement,
     giga,
+    processed_tokens,
     prompt_sweeps,
     provenance,
 )
@@ -149,11 +150,10 @@ def _tokens(sweep: Sweep) -> str:
             if row is None:
                 continue
             p = row["prompt"]
-            processed = p["tokens_text"] + p["tokens_instruction"] + 1
             columns = (
                 p["tokens_raw"],
                 p["tokens_templated"],
-                processed,
+                processed_tokens(row),
                 p["tokens_padded"],
                 p["tokens_bucketed"],
             )

@@ -23,7 +23,8 @@ K = 50  # targets per prompt of the paper's main results
 NAMES = {PAPERS: "DTI, paper's recipe", OURS: "DTI, our recipe"}
 SAVED = (
     "A ratio above 1 is a saving. Steps of equal tokens hold more targets with DTI than with SW; in training "
-    "runs, steps hold equal targets and DTI's fewer tokens. *Limit*: what the number of tokens allows. A "
+    "runs, steps hold equal targets and DTI's fewer tokens. *Limit*: what the number of tokens allows, "
+    "and where it is counted, what the training FLOPs of the real prompts allow. A "
     "difference of AUC has its 95 % interval and the verdict after Holm's adjustment. *Table apart*: BAHE's "
     "table is built before; *all new*: every behaviour is encoded when it is read. *Shape*: random weights "
     "in the shape of that model. —: not measured."
@@ -74,7 +75,10 @@ def _speed(inputs: Inputs) -> list[Saving]:
         if up is not None and sweep.fp8 is None:
             compared = "targets per second, DTI / SW, steps of equal tokens"
             where = _without(sweep.title, first["device"])
-            row = (f"{NAMES[OURS]}, k = {K}", compared, where, f"limit {ratio(token_limit(first['n'], K))}")
+            limit = f"limit {ratio(token_limit(first['n'], K))}"
+            if K in sweep.bounds:
+                limit += f"; {ratio(sweep.bounds[K].flops)} by FLOPs of these prompts"
+            row = (f"{NAMES[OURS]}, k = {K}", compared, where, limit)
             said.append(Saving(row, first["device"], ratio(up), timing.NAME))
     return said
 

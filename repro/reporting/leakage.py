@@ -15,6 +15,8 @@ from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 
 Row = dict[str, Any]
+HEADING = "6. Leakage of DTI over BAHE"
+NO_LEAK = "nothing can leak: all in the window"
 TITLES = {"dti": "DTI", "dti-bahe": "DTI over BAHE"}
 LEGEND = (
     "Planted data: a label repeats the one exactly so many interactions back, all else is a coin flip, so "
@@ -48,8 +50,33 @@ def section(inputs: Inputs) -> list[str]:
     return [*blocks, *_of_quality_rows(inputs)]
 
 
-def _of_quality_rows(inputs: Inputs) -> list[str]:
-    """Reach of the streaming rows of the quality page beside what their prompts show; empty without any."""
+def quality_line(inputs: Inputs) -> str:
+    """Legend of the quality page: how far its streaming rows reach, and what that removes; empty without."""
+    found = _streaming_rows(inputs)
+    if not found:
+        return ""
+    said: dict[str, dict[str, list[str]]] = {}
+    for name, layers, n, k in found:
+        row = said.setdefault(f"{name}, {layers} × {n} = {count(layers * n)} back", {})
+        removed = _removes(layers, n, k)
+        row.setdefault(removed if removed == NO_LEAK else f"the depth removes {removed}", []).append(str(k))
+    rows = [
+        f"{name}, {', '.join(f'at k = {listed(ks)} {what}' for what, ks in verdicts.items())}"
+        for name, verdicts in said.items()
+    ]
+    return (
+        "in streaming prompts of training, states can carry labels from beyond a target's window, as far "
+        "back as layers across interactions × n; test prompts show the window alone. The rows below: "
+        f"{'; '.join(rows)}. Measured on planted data: [bahe_open](bahe_open.md#{_anchor(HEADING)})."
+    )
+
+
+def _anchor(heading: str) -> str:
+    return heading.lower().replace(".", "").replace(" ", "-")
+
+
+def _streaming_rows(inputs: Inputs) -> list[tuple[str, int, int, int]]:
+    """(row, layers across interactions, n, k) of the quality page, where the number of layers is known."""
     found = set()
     for group in groups(inputs):
         for cell in (row.cell for origin in ORIGINS for row in group.rows[origin]):
@@ -59,11 +86,17 @@ def _of_quality_rows(inputs: Inputs) -> list[str]:
                 if total is not None:
                     cut = (config.get("behaviours") or {}).get("layer_cut") or 0.0
                     found.add((TITLES[cell.method], total - lower_layers(cut, total), config["n"], cell.k))
+    return sorted(found)
+
+
+def _of_quality_rows(inputs: Inputs) -> list[str]:
+    """Reach of the streaming rows of the quality page beside what their prompts show; empty without any."""
+    found = _streaming_rows(inputs)
     if not found:
         return []
     lines = [
         (name, str(layers), str(n), str(k), count(layers * n), count(n + k - 1), _removes(layers, n, k))
-        for name, layers, n, k in sorted(found)
+        for name, layers, n, k in found
     ]
     headers = (
         "row", "layers across interactions", "n", "k", "reach, layers × n", "furthest in a prompt",
@@ -81,7 +114,7 @@ def _of_quality_rows(inputs: Inputs) -> list[str]:
 def _removes(layers: int, n: int, k: int) -> str:
     reach, furthest = layers * n, n + k - 1
     if furthest <= n:
-        return "nothing can leak: all in the window"
+        return NO_LEAK
     return "nothing" if reach >= furthest else f"what lies {count(reach + 1)} or more back"
 
 

@@ -36,11 +36,15 @@ LEGEND = (
     "went between two refreshes costs nothing. The first row reads the data's own texts all the time: the "
     "last ones of *revealed*, the first ones of *revised*, so *revised, never refreshed* is that row once "
     "more, seed by seed. Differences are to the table of the same kind that is refreshed in every step: "
-    f"what an older table loses; Holm adjusts within a kind. {PAIRED}"
+    f"what an older table loses; Holm adjusts within a kind. {PAIRED} *Build and refreshes*: seconds to "
+    "encode those behaviours, the first build included: their number times the seconds per behaviour of the "
+    "fillings made on this device by then, whichever run made them, so rows of as many behaviours may "
+    "differ; no refresh was timed by itself. *Over training time*: these seconds over those of training, "
+    f"which do not hold them. Lowest to highest over seeds; {ABSENT} where no such filling is known."
 )
 HEADERS = (
     "row", "seeds", "AUC", "AUC − refreshed every step", INTERVAL, "p (Holm)",
-    "interactions between refreshes", "behaviours encoded",
+    "interactions between refreshes", "behaviours encoded", "build and refreshes, s", "over training time",
 )  # fmt: skip
 
 
@@ -108,5 +112,23 @@ def _table(group: Group) -> str:
             found, p = compared[name]
             gain = [signed(found.mean), bounds(found.low, found.high, "+.4f"), p_value(p)]
         counts = (None if number is None else count(round(number)) for number in (every, encoded))
-        lines.append((title, seeds_text(cell), auc_text(cell), *gain, *(text or ABSENT for text in counts)))
+        texts = (*(text or ABSENT for text in counts), *_seconds(cell))
+        lines.append((title, seeds_text(cell), auc_text(cell), *gain, *texts))
     return table(HEADERS, lines)
+
+
+def _seconds(cell: Cell) -> tuple[str, str]:
+    """Of encoding, and as a share of training time; lowest to highest over seeds that have both."""
+    times = [(run.record["time"].get("table_build_s"), run.record["time"].get("train_s")) for run in cell.ok]
+    known = [(table_s, train_s) for table_s, train_s in times if table_s is not None and train_s]
+    if not known:
+        return ABSENT, ABSENT
+    return (
+        _range([table_s for table_s, _ in known], ",.2f"),
+        _range([table_s / train_s for table_s, train_s in known], ".1%"),
+    )
+
+
+def _range(values: list[float], form: str) -> str:
+    ends = dict.fromkeys((f"{min(values):{form}}", f"{max(values):{form}}"))
+    return " to ".join(ends)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
@@ -14,6 +14,8 @@ from repro.reporting.formatting import ABSENT, mean_of, page, plural, summary, t
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.references import PAPER_DATASETS
 from repro.reporting.table3_blocks import blocks as table3_blocks
+from repro.reporting.timing_bounds import LEGEND as BOUNDS_LEGEND
+from repro.reporting.timing_bounds import Bounds, bounds_of
 from repro.reporting.timing_trained import EQUAL_TOKENS, trained_text
 from repro.reporting.timing_variants import LAUNCHED, source_line, variant_blocks, variant_sources
 
@@ -27,11 +29,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sweep:
-    """The rows of one model on one device from one file."""
+    """The rows of one model on one device from one file; what its prompts allow by k, where it is known."""
 
     title: str
     source: str
     rows: list[Row]
+    bounds: dict[int, Bounds] = field(default_factory=dict)
 
     @property
     def ks(self) -> list[int]:
@@ -138,7 +141,8 @@ def sweeps(inputs: Inputs) -> list[Sweep]:
                 title = f"{backbone.removeprefix('random:')} shape, {tuning}, n = {n}, {device}"
                 title += f", frozen base in fp8, {fp8}" if fp8 else ""
                 title += f" ({origin})" if origin == YOURS else ""
-                found.append(Sweep(title, source_line(file), rows))
+                bounds = bounds_of(inputs, file, rows[0], dict.fromkeys(row["k"] for row in rows))
+                found.append(Sweep(title, source_line(file), rows, bounds))
     return sorted(found, key=lambda sweep: sweep.fp8 is not None)
 
 
@@ -146,6 +150,7 @@ def _legend(again: str) -> str:
     explained = {
         "Speed-up": "in targets per second, over the sliding window measured in the same file. Token limit: "
         f"(n + 1) k / (n + k).{again}",
+        **BOUNDS_LEGEND,
         "Tokens per step": "every batch fills the same length with as many prompts as fit; what they leave "
         f"empty is padding, and is not counted. {EQUAL_TOKENS}",
         "Compilation": "later rows of a sweep compile quickly, as they share the first one's shapes.",
@@ -159,8 +164,9 @@ def _first_again(sweep: Sweep) -> bool:
 
 def _table(sweep: Sweep) -> str:
     headers = (
-        "k", "speed-up", "token limit", "targets/s", "tokens/s", "lowest to highest", "n", "step, ms",
-        "prompts per step", "tokens per step", "peak, GiB", "MFU", "compilation, s",
+        "k", "speed-up", "token limit", "tokens of these prompts", "counted FLOPs", "targets/s", "tokens/s",
+        "lowest to highest", "repetitions", "step, ms", "prompts per step", "tokens per step", "peak, GiB",
+        "MFU", "compilation, s",
     )  # fmt: skip
     lines = []
     for k in sweep.ks:
@@ -172,6 +178,7 @@ def _table(sweep: Sweep) -> str:
                 f"{k} (SW)" if k == 1 else str(k),
                 f"{speed_up:.2f}" if speed_up else sweep.failed(k),
                 f"{token_limit(first['n'], k):.2f}",
+                *(sweep.bounds[k].cells if k in sweep.bounds else (ABSENT, ABSENT)),
                 mean_of(sweep.values(k, "targets_per_s"), ",.0f"),
                 mean_of(tokens, ",.0f"),
                 between,
@@ -190,13 +197,17 @@ def _table(sweep: Sweep) -> str:
 def _panels(sweep: Sweep, inputs: Inputs) -> list[dict[str, Any]]:
     n, ks = sweep.rows[0]["n"], sweep.ks
     measured = [[k, up] for k in ks if (up := sweep.speed_up(k)) is not None]
-    memory = [[k, mean(sweep.values(k, "peak_gib"))] for k in ks if sweep.values(k, "peak_gib")]
     ours = [{"name": "measured", "style": "line", "points": measured}] if measured else []
+    counted = [[k, sweep.bounds[k].flops] for k in ks if k in sweep.bounds]
+    lines = [*ours, _limit(n, ks), *_published(inputs)]
+    if counted:
+        lines.append({"name": "counted FLOPs", "style": "dashed", "points": counted})
+    memory = [[k, mean(sweep.values(k, "peak_gib"))] for k in ks if sweep.values(k, "peak_gib")]
     x = "k, targets per prompt"
     panels = [
         {
             "title": sweep.title, "x": x, "y": "speed-up over SW", "log": False,
-            "lines": [*ours, _limit(n, ks), *_published(inputs)],
+            "lines": lines,
         }
     ]  # fmt: skip
     if memory:

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from bahe_report_cases import cells_of, config_of, drift, full, inputs_of
+from bahe_report_cases import cells_of, config_of, drift, full, inputs_of, page
 from test_bahe_efficiency_page import row as efficiency_row
 
 from repro.data import DATASET_NAMES, groceries
 from repro.experiments.bahe_variants import CUTS, STALE
 from repro.methods.bahe.settings import dti_bahe
 from repro.records.measurements import write_measurement
-from repro.reporting import bahe_open, stale_tables
+from repro.reporting import bahe_open, leakage, stale_tables
 from repro.reporting.bahe_open import CUT_TITLES
 
 ENVIRONMENT = {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"}
@@ -126,19 +126,27 @@ def test_stale_rows_are_compared_with_the_freshest_table_of_their_kind(world) ->
         method = replace(full(), drift=drift(*STALE[name]))
         signal = {"revealed-never": 0.0, "revised-10": 0.8}.get(name, 0.9)
         for seed in range(3):
-            record = {"data.behaviours_encoded": number}
+            table_s = None if name.startswith("revealed") else 0.001 * number * (1 + seed)
+            times = {"time.table_build_s": table_s, "time.train_s": 10.0}
+            record = {"data.behaviours_encoded": number, **times}
             world.add(signal, **config_of(method), seed=seed, record=record)
     text = sections_of(text_of(world))["4. A table that ages"]
     rows = {name: cells_of(text, title) for name, title in stale_tables.TITLES.items()}
-    assert rows["revised-1"][3:] == ["—", "—", "—", "64", "900"]
-    assert rows["revised-10"][3].startswith("-") and rows["revised-10"][6:] == ["640", "500"]
-    assert rows["revealed-never"][3].startswith("-") and rows["revealed-never"][6:] == ["—", "200"]
+    assert rows["revised-1"][3:] == ["—", "—", "—", "64", "900", "0.90 to 2.70", "9.0% to 27.0%"]
+    assert rows["revised-10"][3].startswith("-") and rows["revised-10"][6:8] == ["640", "500"]
+    assert rows["revealed-never"][3].startswith("-") and rows["revealed-never"][6:] == ["—", "200", "—", "—"]
     assert rows["no-drift"][2] == rows["revised-never"][2] == "not run"
     assert "after Holm: revealed, never refreshed." in text
     (panel,) = panels_of(world).values()
     lines = {line["name"]: line["points"] for line in panel["lines"]}
     assert [x for x, _ in lines["revised"]] == [500, 900] and [x for x, _ in lines["revealed"]] == [200, 700]
     assert lines["revised"][1][1] == lines["revealed"][1][1] == 0.0 > lines["revealed"][0][1]
+
+
+def test_the_seconds_of_one_seed_are_no_range(world) -> None:
+    record = {"data.behaviours_encoded": 500, "time.table_build_s": 1.5, "time.train_s": 6.0}
+    world.add(**config_of(replace(full(), drift=drift(*STALE["revised-10"]))), record=record)
+    assert cells_of(text_of(world), stale_tables.TITLES["revised-10"])[8:] == ["1.50", "25.0%"]
 
 
 def test_a_refresh_that_changes_no_score_is_said_to_change_none(world) -> None:
@@ -198,6 +206,21 @@ def test_reach_of_quality_rows_is_set_beside_their_prompts(world) -> None:
         ["3", "10", "10", "30", "19", "nothing"],
         ["3", "10", "50", "30", "59", "what lies 31 or more back"],
     ]
+
+
+def test_the_quality_page_says_how_far_its_streaming_rows_reach(world) -> None:
+    """The same rows in a line, with a link to the section that is there."""
+    assert leakage.quality_line(inputs_of(world)) == ""
+    for k in (1, 10, 15, 50):
+        world.add(**config_of(dti_bahe(10, k), recipe="tuned", backbone_settings__lora_rank=64))
+    (line,) = [line for line in page(world).splitlines() if line.startswith("- *Leakage*: ")]
+    assert (
+        "The rows below: DTI over BAHE, 3 × 10 = 30 back, at k = 1 nothing can leak: all in the window, at "
+        "k = 10 and 15 the depth removes nothing, at k = 50 the depth removes what lies 31 or more back. "
+    ) in line
+    anchor = line.partition("bahe_open.md#")[2].partition(")")[0]
+    headings = [title.lower().replace(".", "").replace(" ", "-") for title in sections_of(text_of(world))]
+    assert anchor in headings
 
 
 def test_a_leak_that_one_seed_does_not_show_is_none(world) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from test_table3 import times
 
 from repro.paths import PROJECT_ROOT
-from repro.records.measurements import write_measurement
+from repro.records.measurements import list_measurements, write_measurement
 from repro.reporting import timing
 from repro.reporting.flops_rows import timing_rows
+from repro.reporting.headlines import savings
 from repro.reporting.inputs import load_inputs
 
 REFERENCE = PROJECT_ROOT / "reports" / "reference"
+RESULTS = PROJECT_ROOT / "results"
 VERSIONS = {"python": "3.12", "torch": "2.11.0", "transformers": "5.17.0"}
 
 
@@ -40,13 +45,52 @@ def test_speed_up_is_the_ratio_of_mean_targets_per_second(tmp_path) -> None:
         row("dti", 50, 1, 1480.0),
     ]
     text, files = page(tmp_path, rows)
+    (header,) = [line for line in text.splitlines() if line.startswith("| k ")]
+    assert header.split("|")[9].strip() == "repetitions"
     (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[:7] == ["50", "14.40", "15.00", "1,440", "1,500", "1,000 to 2,000", "2"]
-    assert cells[7:] == ["80.0", "9", "120", "70.00", "0.250", "40"]
+    assert cells[:5] == ["50", "14.40", "15.00", "—", "—"], "no FLOP record"
+    assert cells[5:9] == ["1,440", "1,500", "1,000 to 2,000", "2"]
+    assert cells[9:] == ["80.0", "9", "120", "70.00", "0.250", "40"]
     assert "measured once more" not in text
     assert "smollm2-135m shape, full, n = 20, A device" in text
     assert b"14.4" in files["timing.json"]
+
+
+def test_the_bounds_of_the_real_prompts_are_those_of_the_flop_records(tmp_path) -> None:
+    """Of the file's data set, model and tuning; the figure shows the counted FLOPs."""
+    (counted,) = [file for file in list_measurements(RESULTS, "flops") if "k-ml-100k" in file.path.name]
+    write_measurement(tmp_path, "flops", "k-ml-100k-dti", VERSIONS, counted.rows)
+    rows = [row("sw", 1, 0, 100.0), row("dti", 50, 0, 1300.0), row("dti", 7, 0, 500.0)]
+    other = {"backbone": "random:llama-3.1-8b"}  # counted with LoRA only
+    rows += [row("sw", 1, 0, 100.0, **other), row("dti", 50, 0, 1300.0, **other)]
+    text, files = page(tmp_path, rows)
+    cells = [[c.strip() for c in line.split("|")[1:6]] for line in text.splitlines() if line[:2] == "| "]
+    sweep, full_8b = [line for line in cells if line[0] == "50"]
+    assert sweep[2:] == ["15.00", "14.09", "13.55"] and full_8b[2:] == ["15.00", "—", "—"]
+    assert ["1 (SW)", "1.00", "1.00", "1.00", "1.00"] in cells
+    assert ["7", "5.00", "5.44", "—", "—"] in cells, "a k that nobody counted"
+    panel, *_ = json.loads(files["timing.json"])["data"]["panels"]
+    (line,) = [line for line in panel["lines"] if line["name"] == "counted FLOPs"]
+    wanted = next(
+        each
+        for each in counted.rows
+        if (each["method"], each["n"], each["k"], each["tuning"]) == ("dti-minus", 20, 50, "full")
+    )
+    assert line["points"][0] == [1, 1.0] and line["points"][1][0] == 50
+    assert line["points"][1][1] == pytest.approx(1 / wanted["ratio_to_sw"], rel=1e-5)
+    said = savings(load_inputs(tmp_path, None, REFERENCE))
+    limits = [each.row[3] for each in said]
+    assert limits == ["limit 15.00 ×; 13.55 × by FLOPs of these prompts", "limit 15.00 ×"]
+
+
+def test_the_bounds_are_not_those_of_another_data_set(tmp_path) -> None:
+    (counted,) = [file for file in list_measurements(RESULTS, "flops") if "k-ml-1m" in file.path.name]
+    write_measurement(tmp_path, "flops", "k-ml-1m-rella", VERSIONS, counted.rows)
+    text, files = page(tmp_path, [row("sw", 1, 0, 100.0), row("dti", 50, 0, 1300.0)])
+    (line,) = [line for line in text.splitlines() if line.startswith("| 50 ")]
+    assert [cell.strip() for cell in line.split("|")[3:6]] == ["15.00", "—", "—"]
+    assert b"counted FLOPs" not in files["timing.json"]
 
 
 def test_the_sliding_window_counts_with_what_was_measured_after_the_last_k(tmp_path) -> None:
