@@ -83,7 +83,7 @@ def plan_for(tier: Tier, fp8: str | None = None) -> Plan:
         return Plan(KS, tier.n, tier.sizes.max_tokens, steps=30, repeats=3)
     if tier.name == "test":
         return Plan((1, 5), tier.n, 1024, steps=2, repeats=2, warm=1)
-    return Plan(KS, tier.n, CPU_LENGTH, steps=3, repeats=2, warm=1)
+    return Plan(KS, tier.n, CPU_LENGTH, steps=10, repeats=3, warm=2)
 
 
 def method_of(n: int, k: int) -> SumMethod:
