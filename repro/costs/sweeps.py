@@ -81,12 +81,13 @@ def k_sweep(
 def length_sweep(
     lengths: Sequence[int] = sweep.LENGTHS, backbones: Sequence[str] = sweep.LENGTH_BACKBONES
 ) -> list[Row]:
-    """Rows of LLM-CTR and BAHE at set text lengths, LoRA of rank 64 on both sides.
+    """Rows of LLM-CTR, BAHE and BAHE with one long sequence at set text lengths, LoRA of rank 64 on all.
 
     A sample is `text_tokens` of behaviours, in sequences of equal length. LLM-CTR reads all of it as one
     text; BAHE's upper layers read one vector per behaviour, each sequence alone, and the item's vector joins
-    at the head. Encoding the table is counted apart, per behaviour. `ratio_to_sw` is null: the partner is
-    LLM-CTR.
+    at the head. With one long sequence, in place of feature parallel, they read all behaviours of a user
+    together; what is pooled for the head stays the same. Encoding the table is counted apart, per behaviour.
+    `ratio_to_sw` is null: the partner is LLM-CTR.
 
     Raises:
         ConfigError: no length fits the backbone's positions.
@@ -95,14 +96,15 @@ def length_sweep(
     for name in backbones:
         arch = architecture_of(f"random:{name}")
         arch.check_length(min(lengths), f"{name}, shortest text")
-        for method in ("llm-ctr", "bahe"):
+        for method in ("llm-ctr", "bahe", sweep.ONE_SEQUENCE):
             rows += _length_rows(name, arch, method, lengths)
     return rows
 
 
 def _length_rows(name: str, arch: Architecture, method: str, lengths: Sequence[int]) -> list[Row]:
-    """Rows of one side; LLM-CTR has none where the text is longer than the model's positions."""
-    bahe, samples = method == "bahe", sweep.LENGTH_SAMPLES
+    """Rows of one method; LLM-CTR has none where the text is longer than the model's positions."""
+    bahe, samples = method != "llm-ctr", sweep.LENGTH_SAMPLES
+    parts = sweep.USER_SEQUENCES if method == "bahe" else 1
     cut = round(arch.layers * sweep.LAYER_CUT) if bahe else 0
     training = Training("lora", sweep.BAHE_RANK, train_embeddings=False, frozen_layers=cut)
     vectors = sweep.USER_SEQUENCES + 1 if bahe else 1  # the item's vector joins at BAHE's head
@@ -113,7 +115,7 @@ def _length_rows(name: str, arch: Architecture, method: str, lengths: Sequence[i
         if not bahe and tokens > arch.positions:
             continue
         behaviours = tokens // sweep.TOKENS_PER_BEHAVIOUR
-        alone = [behaviours // sweep.USER_SEQUENCES] * sweep.USER_SEQUENCES if bahe else [tokens]
+        alone = [(behaviours if bahe else tokens) // parts] * parts
         sequences, head = alone * samples, (samples, vectors * arch.hidden)
         cost = stack_cost(arch, sequences, training, range(cut, arch.layers), head)
         detail = {

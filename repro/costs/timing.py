@@ -47,6 +47,7 @@ from repro.training.task import Task
 
 KS = (1, 5, 10, 20, 30, 40, 50, 100)
 LARGE_MODEL_LENGTH = 12_288  # places of a step of an 8B model with LoRA, for which 80 GB suffice
+CPU_LENGTH = 4096  # places of a step on a processor, which takes seconds; two prompts of k = 100 fit
 _DTYPES = {"bf16": "bfloat16 autocast", "fp32": "float32"}
 
 
@@ -70,14 +71,19 @@ class Plan:
 
 
 def plan_for(tier: Tier, fp8: str | None = None) -> Plan:
-    """The sweep of a tier: everything on a GPU, two rows and a few steps elsewhere; in fp8 k = 1 and 50."""
+    """The sweep of a tier: every k, with few short steps where nothing is compiled; in fp8 k = 1 and 50.
+
+    Tier `test` has two rows.
+    """
     if fp8 is not None:
         return Plan((1, 50), tier.n, LARGE_MODEL_LENGTH, steps=6, repeats=2, warm=2)
     if tier.compiled and tier.backbone.tuning == "lora":  # of a large model: a step takes most of a second
         return Plan(KS, tier.n, LARGE_MODEL_LENGTH, steps=6, repeats=3, warm=2)
     if tier.compiled:
         return Plan(KS, tier.n, tier.sizes.max_tokens, steps=30, repeats=3)
-    return Plan((1, 5), tier.n, 1024, steps=2, repeats=2, warm=1)
+    if tier.name == "test":
+        return Plan((1, 5), tier.n, 1024, steps=2, repeats=2, warm=1)
+    return Plan(KS, tier.n, CPU_LENGTH, steps=10, repeats=3, warm=2)
 
 
 def method_of(n: int, k: int) -> SumMethod:
@@ -299,7 +305,8 @@ def _task(tier: Tier, method: SumMethod, loaded: Loaded, plan: Plan, as_trained:
 
 
 def _fixed(tier: Tier, method: SumMethod, keys: Sequence[np.ndarray]) -> dict[str, Any]:
-    return {
+    cut = {} if tier.backbone.layers is None else {"layers": tier.backbone.layers}
+    return cut | {
         "device_count": 1,
         "backbone": shape_of(tier.backbone).name,
         "tuning": tier.backbone.tuning,

@@ -24,6 +24,7 @@ LENGTH_BACKBONES = ("smollm2-135m", "qwen2.5-1.5b")
 LENGTH_SAMPLES = projection.BAHE_BATCH
 TOKENS_PER_BEHAVIOUR = 16
 USER_SEQUENCES = 4  # of behaviours, read separately
+ONE_SEQUENCE = "bahe-one-sequence"  # BAHE without feature parallel: read as one
 LAYER_CUT = 0.5
 BAHE_RANK = projection.BAHE_RANK
 

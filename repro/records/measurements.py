@@ -54,6 +54,7 @@ class TimingRow(Section):
     fp8: Literal["tensorwise", "rowwise"] | None = None  # scales of the frozen base's products; null: no fp8
     fp8_difference: NonNegative | None = None  # of [SUM] states, as a share of those of the stored base
     variant: str | None = None  # by its title; null: a row of the sweep over k
+    layers: Positive | None = None  # that the model was cut to; null: all of its shape
 
 
 class PromptDetail(Section):

@@ -16,6 +16,7 @@ from repro.reporting.bahe_variants import (
     variant_table,
 )
 from repro.reporting.cells import NOT_RUN, Cell
+from repro.reporting.flops_vs_length import one_sequence_text
 from repro.reporting.formatting import page, plural, summary
 from repro.reporting.inputs import Inputs
 from repro.reporting.provenance import provenance
@@ -51,6 +52,13 @@ def render(inputs: Inputs) -> dict[str, bytes]:
             *caveats(group, TITLES),
             *runs_details(group, TITLES),
         ]
+    if found and (text := one_sequence_text(inputs)):
+        blocks.append(
+            "## Feature parallel against text length\n\n"
+            "The rows above have one length, n; as the text grows, feature parallel saves more. "
+            f"{text} Counted in closed form, with the sequences of "
+            "[docs/costs.md](../docs/costs.md): [flops_vs_length](flops_vs_length.md)."
+        )
     if not found:
         blocks.append(not_run(list(TITLES.values())))
     blocks.append(provenance([run for group in found for run in group.runs]))

@@ -14,7 +14,7 @@ from repro.reporting.provenance import versions
 Row = dict[str, Any]
 TITLES = {
     "sw": "SW", "dti": "DTI", "dti-minus": "DTI-", "din": "DIN", "sasrec": "SASRec", "llm-ctr": "LLM-CTR",
-    "bahe": "BAHE",
+    "bahe": "BAHE", "bahe-one-sequence": "BAHE, one long sequence",
 }  # fmt: skip
 CLOSED, FVCORE, TORCH = "closed_form", "fvcore", "torch"
 
@@ -75,9 +75,9 @@ def processed_tokens(row: Row) -> float:
 
 
 def timing_rows(inputs: Inputs) -> list[Row]:
-    """Rows of the sweeps over k of all timing files; those in fp8 left out: what is projected has none."""
+    """Rows of the sweeps over k of all timing files, without those in fp8 or of a cut model: as projected."""
     rows = (row for origin in ORIGINS for file in inputs.timing[origin] for row in file.rows)
-    return [row for row in rows if row.get("fp8") is None and row.get("variant") is None]
+    return [row for row in rows if all(row.get(key) is None for key in ("fp8", "variant", "layers"))]
 
 
 def _sweeps(inputs: Inputs, wanted: Any) -> list[Sweep]:

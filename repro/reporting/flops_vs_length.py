@@ -19,6 +19,7 @@ from repro.reporting.formatting import ABSENT, count, page, plural, ratio, table
 from repro.reporting.inputs import Inputs
 
 NAME = "flops_vs_length"
+ONE_SEQUENCE = "bahe-one-sequence"  # as in records: BAHE without feature parallel
 
 
 def render(inputs: Inputs) -> dict[str, bytes]:
@@ -29,9 +30,9 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         "One sample is a user's text of so many tokens. LLM-CTR: the whole text through all layers, LoRA "
         "of rank 64 on all of them. BAHE: one vector per behaviour from a table, each of the user's "
         "sequences alone through the upper layers with LoRA of rank 64. Encoding the table is not in "
-        "BAHE's training FLOPs: the last columns say what it costs per behaviour, and after how many "
-        "samples it has paid for itself when every sample brings behaviours that are all new (never, "
-        "where it costs more than it saves). Readings: [docs/costs.md](../docs/costs.md).",
+        "BAHE's training FLOPs: the last columns say what it costs per behaviour, and what is left of the "
+        "ratio where every behaviour of a sample is encoded for it alone. Readings: "
+        "[docs/costs.md](../docs/costs.md).",
     ]
     panels = []
     for sweep in sweeps:
@@ -44,6 +45,15 @@ def render(inputs: Inputs) -> dict[str, bytes]:
         blocks += ["### Agreement of the three counts", table(AGREEMENT_HEADERS, agreement(sweep.rows))]
     if not sweeps:
         blocks.append("Not run.")
+    elif text := one_sequence_text(inputs):
+        blocks += [
+            "## Feature parallel",
+            "BAHE reads each of a user's sequences alone, in place of one long sequence whose attention is "
+            "over all behaviours together; what is pooled for the head is the same, and so is all but "
+            f"attention. {text} That is what is saved in work. That sequences can be read at the same time "
+            "saves none, and is in no count. What it does to AUC and to measured time in "
+            "quality runs: [bahe_ablation](bahe_ablation.md).",
+        ]
     blocks.append(provenance(sweeps))
     return {
         **figure_files(NAME, panels),
@@ -65,13 +75,42 @@ def rows_by_length(sweep: Sweep, backbone: str) -> dict[int, dict[str, Row]]:
     return dict(sorted(found.items()))
 
 
+def one_sequence_text(inputs: Inputs) -> str:
+    """What BAHE costs without feature parallel over BAHE, at the ends of every model's lengths; or nothing.
+
+    Of the first sweep that has such rows: the committed one, where there is one.
+    """
+    for sweep in length_sweeps(inputs):
+        said = []
+        for backbone, _ in sweep.backbones:
+            found = {
+                tokens: value for tokens, value, _ in _one_sequence(sweep, backbone) if value is not None
+            }
+            if found:
+                shown = [f"{found[tokens]:.3f} × at {count(tokens)}" for tokens in (min(found), max(found))]
+                said.append(f"{' and '.join(dict.fromkeys(shown))} text tokens ({backbone})")
+        if said:
+            return f"With one long sequence, a training step takes {'; '.join(said)} the FLOPs of BAHE's."
+    return ""
+
+
+def _one_sequence(sweep: Sweep, backbone: str) -> list[tuple[int, float | None, dict[str, Row]]]:
+    """Per length: text tokens, training FLOPs with one long sequence over BAHE's, all rows."""
+    found = []
+    for tokens, methods in rows_by_length(sweep, backbone).items():
+        one, train = methods.get(ONE_SEQUENCE), "train_flops_per_target"
+        found.append((tokens, one[train] / methods["bahe"][train] if one else None, methods))
+    return found
+
+
 def _table(sweep: Sweep, backbone: str) -> str:
     headers = (
         "text tokens", "behaviours", "LLM-CTR, training GFLOPs", "BAHE, training GFLOPs", "LLM-CTR / BAHE",
-        "table, GFLOPs per behaviour", "LLM-CTR / BAHE with every behaviour encoded anew",
+        "BAHE, one long sequence / BAHE", "table, GFLOPs per behaviour",
+        "LLM-CTR / BAHE with every behaviour encoded anew",
     )  # fmt: skip
     lines = []
-    for tokens, methods in rows_by_length(sweep, backbone).items():
+    for tokens, longer, methods in _one_sequence(sweep, backbone):
         bahe, partner = methods["bahe"], methods.get("llm-ctr")
         detail, train = bahe["length"], "train_flops_per_target"
         fresh = bahe[train] + detail["behaviours"] * detail["table_flops_per_behaviour"]
@@ -82,6 +121,7 @@ def _table(sweep: Sweep, backbone: str) -> str:
                 giga(partner[train]) if partner else "beyond the model's positions",
                 giga(bahe[train]),
                 ratio(partner[train] / bahe[train]) if partner else ABSENT,
+                ABSENT if longer is None else f"{longer:.3f} ×",
                 giga(detail["table_flops_per_behaviour"]),
                 ratio(partner[train] / fresh) if partner else ABSENT,
             )

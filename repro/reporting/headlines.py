@@ -72,7 +72,7 @@ def _speed(inputs: Inputs) -> list[Saving]:
     said = []
     for sweep in timing.sweeps(inputs):
         up, first = sweep.speed_up(K), sweep.rows[0]
-        if up is not None and sweep.fp8 is None:
+        if up is not None and sweep.fp8 is None and not sweep.cut:
             compared = "targets per second, DTI / SW, steps of equal tokens"
             where = _without(sweep.title, first["device"])
             limit = f"limit {ratio(token_limit(first['n'], K))}"

@@ -24,7 +24,7 @@ from repro.costs.projection import (
 )
 from repro.methods.bahe.settings import lower_layers
 from repro.reporting.flops_rows import TITLES, Row, length_sweeps
-from repro.reporting.flops_vs_length import rows_by_length
+from repro.reporting.flops_vs_length import ONE_SEQUENCE, rows_by_length
 from repro.reporting.formatting import ABSENT, count, listed, table
 from repro.reporting.inputs import ORIGINS, Inputs
 
@@ -128,8 +128,9 @@ def _sides(inputs: Inputs) -> Iterator[Side]:
         for backbone, _ in sweep.backbones:
             for tokens, methods in rows_by_length(sweep, backbone).items():
                 if tokens in LENGTHS:
-                    for row in methods.values():
-                        yield Side(backbone, tokens, row, _efficiency_rows(inputs, backbone, row))
+                    for name, row in methods.items():
+                        if name != ONE_SEQUENCE:  # a variant, of which no rate is stated
+                            yield Side(backbone, tokens, row, _efficiency_rows(inputs, backbone, row))
 
 
 def _efficiency_rows(inputs: Inputs, backbone: str, row: Row) -> list[Row]:

@@ -17,7 +17,7 @@ from repro.reporting.table3_blocks import blocks as table3_blocks
 from repro.reporting.timing_bounds import LEGEND as BOUNDS_LEGEND
 from repro.reporting.timing_bounds import Bounds, bounds_of
 from repro.reporting.timing_trained import EQUAL_TOKENS, trained_text
-from repro.reporting.timing_variants import LAUNCHED, source_line, variant_blocks, variant_sources
+from repro.reporting.timing_variants import LAUNCHED, shape, source_line, variant_blocks, variant_sources
 
 NAME = "timing"
 _AGAIN = (
@@ -60,6 +60,11 @@ class Sweep:
     def fp8(self) -> str | None:
         """Recipe of the frozen base's products, or None."""
         return self.rows[0].get("fp8")
+
+    @property
+    def cut(self) -> bool:
+        """The model was cut to its first layers: not the shape's speed, and no main result."""
+        return self.rows[0].get("layers") is not None
 
     @property
     def precision(self) -> str:
@@ -129,16 +134,14 @@ def sweeps(inputs: Inputs) -> list[Sweep]:
     found = []
     for origin in ORIGINS:
         for file in inputs.timing[origin]:
-            keys = [
-                (row["device"], row["backbone"], row["tuning"], row["n"], row.get("fp8")) for row in file.rows
-            ]
+            keys = [(row["device"], shape(row), row["tuning"], row["n"], row.get("fp8")) for row in file.rows]
             for key in dict.fromkeys(keys):
                 rows = [row for row, own in zip(file.rows, keys, strict=True) if own == key and row["k"]]
                 rows = [row for row in rows if row["method"] in ("sw", "dti") and not row.get("variant")]
                 if not rows:
                     continue
-                device, backbone, tuning, n, fp8 = key
-                title = f"{backbone.removeprefix('random:')} shape, {tuning}, n = {n}, {device}"
+                device, model, tuning, n, fp8 = key
+                title = f"{model}, {tuning}, n = {n}, {device}"
                 title += f", frozen base in fp8, {fp8}" if fp8 else ""
                 title += f" ({origin})" if origin == YOURS else ""
                 bounds = bounds_of(inputs, file, rows[0], dict.fromkeys(row["k"] for row in rows))

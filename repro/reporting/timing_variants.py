@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from repro.records.measurements import Measurement
-from repro.reporting.formatting import ABSENT, mean_of, table
+from repro.reporting.formatting import ABSENT, mean_of, plural, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.provenance import versions
 
@@ -45,12 +45,17 @@ def _files(inputs: Inputs) -> list[tuple[str, str, list[Row]]]:
             rows = [row for row in file.rows if row.get("variant")]
             if rows:
                 first = rows[0]
-                title = (
-                    f"{first['backbone'].removeprefix('random:')} shape, {first['tuning']}, {first['device']}"
-                )
+                title = f"{shape(first)}, {first['tuning']}, {first['device']}"
                 title += f" ({origin})" if origin == YOURS else ""
                 found.append((title, source_line(file), rows))
     return found
+
+
+def shape(row: Row) -> str:
+    """What a row's model is, e.g. "smollm2-135m shape, 4 layers" where it was cut to its first 4."""
+    layers = row.get("layers")
+    size = "" if layers is None else f", {plural(layers, 'layer')}"
+    return f"{row['backbone'].removeprefix('random:')} shape{size}"
 
 
 def source_line(file: Measurement) -> str:

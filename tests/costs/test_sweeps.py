@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from repro.costs.architecture import architecture_of
+from repro.costs.closed_form import Cost, Training, stack_cost
 from repro.costs.sweeps import k_sweep, length_sweep
 from repro.errors import ConfigError
+from repro.experiments.flops import BAHE_RANK, LENGTH_SAMPLES, ONE_SEQUENCE
 from repro.records.measurements import write_measurement
+from repro.reporting import flops_vs_length
 from repro.reporting.flops_rows import agreement
 
 TINY = (("tiny-llama", "full"), ("tiny-qwen", "lora"))
@@ -74,6 +78,32 @@ def test_lengths(tmp_path):
     write_measurement(tmp_path, "flops", "length", {"python": "3", "torch": None, "transformers": None}, rows)
     assert all(float(worst) < 1e-12 for *_, worst in agreement(rows))
     found = {(row["method"], row["length"]["text_tokens"]) for row in rows}
-    assert found == {("llm-ctr", 512), ("bahe", 512), ("bahe", 16_384)}, "8,192 positions"
+    assert found == {("llm-ctr", 512)} | {
+        (method, tokens) for method in ("bahe", ONE_SEQUENCE) for tokens in (512, 16_384)
+    }, "8,192 positions"
     with pytest.raises(ConfigError, match="positions"):
         length_sweep((16_384,), ("tiny-llama",))
+
+
+def test_one_long_sequence_adds_attention_between_a_users_sequences_and_nothing_else():
+    arch = architecture_of("random:tiny-llama")
+    training = Training("lora", BAHE_RANK, train_embeddings=False, frozen_layers=2)
+    found = {
+        row["method"]: row["train_flops_per_target"]
+        for row in length_sweep((512,), ("tiny-llama",))
+        if row["counter"] == "closed_form"
+    }
+    one, four = (
+        stack_cost(arch, sequences * LENGTH_SAMPLES, training, range(2, 4)) for sequences in ([32], [8] * 4)
+    )
+    assert flops_vs_length.ONE_SEQUENCE == ONE_SEQUENCE, "its name in records"
+    assert found[ONE_SEQUENCE] - found["bahe"] == (one.train - four.train) / LENGTH_SAMPLES > 0
+    attention = (one.part("attention"), four.part("attention"))
+    assert one.train - attention_of(one) == four.train - attention_of(four)
+    # Pairs of a causal sequence: 32 * 33 / 2 against four times 8 * 9 / 2.
+    assert attention[0].forward / attention[1].forward == 528 / 144
+
+
+def attention_of(cost: Cost) -> int:
+    work = cost.part("attention")
+    return work.forward + work.recomputed + work.backward

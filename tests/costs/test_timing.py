@@ -53,6 +53,7 @@ def test_rows_say_what_was_measured_and_the_file_can_be_read(workshop, tmp_path)
         assert 0.5 * PLAN.length < tokens_per_step <= PLAN.length
         assert row["batch"] <= targets_per_step + 1 <= row["k"] * row["batch"] + 2
         assert row["compile_s"] is None and row["mfu"] is None, "nothing compiled; no known peak"
+        assert "layers" not in row, "the whole model"
     assert len(said) == 3
     made_from = {"commit": "a" * 40}
     file = timing_file(tmp_path, tier, "synthetic", rows[0]["device"], made_from)
@@ -174,6 +175,19 @@ def test_batches_of_long_rows_are_as_full_as_those_of_short_ones(length, monkeyp
 def test_steps_of_large_models_have_a_length_of_their_own() -> None:
     lengths = [timing.plan_for(*given).length for given in ((paper_tier(),), (paper_tier(), "tensorwise"))]
     assert lengths == [12_288] * 2 and timing.plan_for(gpu_tier()).length == 65_536
+
+
+def test_without_a_gpu_every_k_is_measured_but_in_the_tests_tier() -> None:
+    ours, small = timing.plan_for(tier_named("cpu")), timing.plan_for(tier_named("test"))
+    assert (ours.ks, ours.length, ours.n) == (timing.KS, 4096, 10)
+    assert (small.ks, small.length, small.steps) == ((1, 5), 1024, 2)
+
+
+def test_rows_say_how_many_layers_a_cut_model_has(workshop) -> None:
+    tier, plan = tier_named("test"), replace(PLAN, ks=(1,), steps=1, repeats=1)
+    tier = replace(tier, backbone=replace(tier.backbone, layers=2))
+    ((row,),) = measure(workshop, tier, "synthetic", "rella", str, plan)
+    assert (row["backbone"], row["layers"]) == ("random:tiny-llama", 2)
 
 
 def test_a_missing_data_set_is_refused_before_the_model_is_built(monkeypatch) -> None:

@@ -9,8 +9,11 @@ from bahe_report_cases import cells_of, config_of, full, inputs_of
 from report_cases import NO_LLM, UNTRAINED
 
 from repro.experiments.bahe_variants import ABLATIONS
+from repro.paths import PROJECT_ROOT
+from repro.records.measurements import list_measurements, write_measurement
 from repro.reporting import bahe_ablation
 from repro.reporting.bahe_ablation import TITLES
+from repro.reporting.flops_vs_length import one_sequence_text
 
 HEADERS = 13
 
@@ -154,3 +157,15 @@ def test_the_floor_of_the_same_targets_stands_on_top(world) -> None:
     run = world.add(0.1, **rates)
     world.add(0.3, **rates, protocol="rella", record={"data.sha256": "e" * 64})
     assert cells_of(text_of(world), "Like rates")[2] == f"{run.record['metrics']['auc']:.4f} (n = 1)"
+
+
+def test_what_feature_parallel_saves_on_longer_texts_is_said_beside_the_rows(world) -> None:
+    (lengths,) = (
+        file for file in list_measurements(PROJECT_ROOT / "results", "flops") if file.path.stem == "length"
+    )
+    write_measurement(world.results, "flops", "length", lengths.environment, lengths.rows)
+    assert "Feature parallel against" not in text_of(world), "no row, nothing beside it"
+    for name in ("full", "one-sequence"):
+        world.add(**config_of(ABLATIONS[name].change(full())))
+    text = text_of(world)
+    assert one_sequence_text(inputs_of(world)) in text and "[flops_vs_length](flops_vs_length.md)" in text

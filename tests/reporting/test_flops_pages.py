@@ -10,11 +10,13 @@ import pytest
 from test_bahe_efficiency_page import row as efficiency_row
 
 from repro.costs.closed_form import equation_3, token_limit
+from repro.experiments.flops import LENGTHS
 from repro.paths import PROJECT_ROOT
 from repro.records.measurements import list_measurements, write_measurement
 from repro.reporting import check, render_all
 from repro.reporting.flops_rows import agreement, prompt_sweeps
 from repro.reporting.flops_steps import steps
+from repro.reporting.flops_vs_length import ONE_SEQUENCE, one_sequence_text
 from repro.reporting.inputs import load_inputs
 
 PAGES = ["flops_vs_k", "flops_vs_length", "projection"]
@@ -121,6 +123,31 @@ def test_a_text_beyond_the_positions_is_said(world):
     smollm2 = page.split("## smollm2-135m")[1].split("## ")[0]
     assert re.search(r"\| 16,384 .*beyond the model's positions", smollm2)
     assert "beyond" not in page.split("## qwen2.5-1.5b")[1]
+
+
+def test_what_feature_parallel_saves_is_said_per_length_and_of_each_model(world):
+    add(world, rows := committed_rows("length"), "length")
+    page = rendered(world)["flops_vs_length"]
+    train = {
+        (row["backbone"], row["method"], row["length"]["text_tokens"]): row["train_flops_per_target"]
+        for row in rows
+        if row["counter"] == "closed_form"
+    }
+    said = {}
+    for backbone in ("smollm2-135m", "qwen2.5-1.5b"):
+        ratios = {
+            tokens: f"{train[backbone, ONE_SEQUENCE, tokens] / train[backbone, 'bahe', tokens]:.3f} ×"
+            for tokens in LENGTHS
+        }
+        lines = page.split(f"## {backbone}")[1].split("## ")[0].splitlines()
+        cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("|")][2:]
+        assert {int(line[1].replace(",", "")): line[6] for line in cells} == ratios
+        said[backbone] = f"{ratios[512]} at 512 and {ratios[16_384]} at 16,384 text tokens ({backbone})"
+    text = one_sequence_text(load_inputs(world.results, None, REFERENCE))
+    assert all(each in text for each in said.values()) and text in page
+    assert "one long sequence" not in rendered(world)["projection"], "it has no stated rate"
+    add(world, [row for row in rows if row["method"] != ONE_SEQUENCE], "length")
+    assert "## Feature parallel" not in rendered(world)["flops_vs_length"]
 
 
 TIMING = {

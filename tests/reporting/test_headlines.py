@@ -77,6 +77,8 @@ def test_a_reduced_shape_is_no_main_result(world) -> None:
         for tokens in (1024, 2048)
     ]
     write_measurement(world.results, "bahe", "efficiency-gpu-a-device", VERSIONS, rows)
+    sweep = [timing_row("sw", 1, 0, 100.0, layers=4), timing_row("dti", 50, 0, 1440.0, layers=4)]
+    write_measurement(world.results, "timing", "cpu-ml-100k-a-device", VERSIONS, sweep)
     assert savings(inputs_of(world)) == []
 
 

@@ -129,6 +129,26 @@ def test_a_base_in_fp8_is_compared_with_itself_in_a_table_of_its_own(tmp_path) -
     ]
 
 
+def test_a_cut_model_says_so_and_is_no_projections_measurement(tmp_path) -> None:
+    whole = [row("sw", 1, 0, 100.0), row("dti", 50, 0, 1300.0)]
+    cut = [row("sw", 1, 0, 10.0, layers=4), row("dti", 50, 0, 70.0, layers=4)]
+    variant = row("dti", 50, 0, 70.0, layers=1, variant="our recipe")
+    text, _ = page(tmp_path, [*whole, *cut, variant])
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert titles[:2] == [
+        "## smollm2-135m shape, full, n = 20, A device",
+        "## smollm2-135m shape, 4 layers, full, n = 20, A device",
+    ]
+    assert "## Variants of DTI, smollm2-135m shape, 1 layer, full, A device" in titles
+    assert [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| 50 ")][:2] == [
+        "13.00",
+        "7.00",
+    ]
+    inputs = load_inputs(tmp_path, None, REFERENCE)
+    assert [each["targets_per_s"] for each in timing_rows(inputs)] == [100.0, 1300.0]
+    assert [sweep.cut for sweep in timing.sweeps(inputs)] == [False, True]
+
+
 def test_the_papers_ratios_are_those_of_its_hours(tmp_path) -> None:
     text, _ = page(tmp_path, [])
     assert "Not run." in text
