@@ -84,6 +84,13 @@ def test_the_bounds_of_the_real_prompts_are_those_of_the_flop_records(tmp_path) 
     assert limits == ["limit 15.00 ×; 13.55 × by FLOPs of these prompts", "limit 15.00 ×"]
 
 
+def test_a_cut_model_has_no_bounds_of_the_whole_one(tmp_path) -> None:
+    (counted,) = [file for file in list_measurements(RESULTS, "flops") if "k-ml-100k" in file.path.name]
+    write_measurement(tmp_path, "flops", "k-ml-100k-dti", VERSIONS, counted.rows)
+    text, _ = page(tmp_path, [row("sw", 1, 0, 100.0, layers=4), row("dti", 50, 0, 1300.0, layers=4)])
+    assert "14.09" not in text and "13.55" not in text
+
+
 def test_the_bounds_are_not_those_of_another_data_set(tmp_path) -> None:
     (counted,) = [file for file in list_measurements(RESULTS, "flops") if "k-ml-1m" in file.path.name]
     write_measurement(tmp_path, "flops", "k-ml-1m-rella", VERSIONS, counted.rows)
