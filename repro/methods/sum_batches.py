@@ -30,7 +30,7 @@ from repro.prompts.tokenise import TokenisedItems
 # run has at most four recompilations; one more with un-rotated keys, or a reset of all layers at test too,
 # where the number of [SUM]s is part of a layer's shapes.
 NUM_LENGTHS = 4
-SAMPLED_EPOCHS = 8  # a longer micro-batch than in any of these is a shape that was not compiled
+SAMPLED_EPOCHS = 8  # a longer micro-batch than in any of these is cut once more
 SAMPLED_FOR_KEYS = 48  # of these epochs, for the keys that [SUM]s see
 BUCKET_MULTIPLE = 128  # tiers that round lengths to multiples of it get few padded lengths on CUDA
 
