@@ -56,19 +56,22 @@ def report(
     check: Annotated[
         bool, typer.Option("--check", help="Fail when committed pages differ from a rendering.")
     ] = False,
+    committed: Annotated[
+        bool, typer.Option("--committed", help="Leave your own runs out, as the committed pages do.")
+    ] = False,
 ) -> None:
-    """Render all pages from the records, or check that they are what the records give."""
+    """Render all pages from the records, or check that they are what the committed records give."""
     from repro.reporting import check as check_pages
 
     if not check:
-        output.render()
+        output.render(own=not committed)
         output.say_rendered()
         return
     differences = check_pages(paths.results_dir(), None, paths.reports_dir())
     for difference in differences:
         error_console.print(difference, markup=False, soft_wrap=True)
     if differences:
-        error_console.print("to mend: nox -s report, then commit reports/", soft_wrap=True)
+        error_console.print("to mend: nox -s report -- --committed, then commit reports/", soft_wrap=True)
         raise typer.Exit(1)
     typer.echo("reports: every page is what the records give")
 

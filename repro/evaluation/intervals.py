@@ -236,7 +236,8 @@ def paired_difference(first: Draws, second: Draws) -> Interval:
     mean = float(first.observed.mean() - second.observed.mean())
     # Which of the two draws its seeds first depends on the two alone: asked the other way round, a difference
     # has the same interval with its signs turned, and the same p-value.
-    streams = (1, 2) if first.observed.tolist() <= second.observed.tolist() else (2, 1)
+    one, other = ((each.observed.tolist(), each.drawn.tobytes()) for each in (first, second))
+    streams = (1, 2) if one <= other else (2, 1)
     values = _over_seeds(first, streams[0]) - _over_seeds(second, streams[1])
     num_seeds = min(len(first.observed), len(second.observed))
     return _summary(mean, values, 0.0, first.num_users, num_seeds)

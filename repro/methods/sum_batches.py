@@ -30,7 +30,7 @@ from repro.prompts.tokenise import TokenisedItems
 # run has at most four recompilations; one more with un-rotated keys, or a reset of all layers at test too,
 # where the number of [SUM]s is part of a layer's shapes.
 NUM_LENGTHS = 4
-SAMPLED_EPOCHS = 8  # a longer micro-batch than in any of these is cut once more
+SAMPLED_EPOCHS = 8  # where a micro-batch is longer than in any of these, its batch is cut once more
 SAMPLED_FOR_KEYS = 48  # of these epochs, for the keys that [SUM]s see
 BUCKET_MULTIPLE = 128  # tiers that round lengths to multiples of it get few padded lengths on CUDA
 
@@ -101,10 +101,11 @@ class SumBatches:
     def split(self, chosen: np.ndarray) -> list[np.ndarray]:
         """A batch as micro-batches of about `max_tokens` text tokens: rows are atomic, one may reach over.
 
-        Of as many each where the tier has few padded lengths, and one more where one would be longer than the
-        longest of these, once they are known: such a step takes longer, but nothing is compiled for it.
+        Of as many each where the tier has few padded lengths. Where one would be longer than the longest of
+        these, once they are known, the batch is cut into one more, until all fit: such a step takes longer,
+        but nothing is compiled for it. (A row that is longer by itself stays as it is.)
         """
-        if self.sizes.text_multiple % BUCKET_MULTIPLE:
+        if not self._cut_evenly:
             tokens = self._row_tokens[chosen]
             return _cut(chosen, (np.cumsum(tokens) - tokens) // self.sizes.max_tokens)
         parts = self._even(chosen)
@@ -128,7 +129,12 @@ class SumBatches:
 
     def has_few_lengths(self, device: torch.device | str) -> bool:
         """Whether batches are padded to a few lengths, for compilation: on CUDA, where the tier says so."""
-        return torch.device(device).type == "cuda" and self.sizes.text_multiple % BUCKET_MULTIPLE == 0
+        return torch.device(device).type == "cuda" and self._cut_evenly
+
+    @property
+    def _cut_evenly(self) -> bool:
+        """The tier rounds lengths so coarsely that they can be few."""
+        return self.sizes.text_multiple % BUCKET_MULTIPLE == 0
 
     def warm_up(self, device: torch.device | str) -> list[np.ndarray]:
         """A micro-batch of every padded length, so that compilation can be done and timed apart."""

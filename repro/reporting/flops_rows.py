@@ -43,12 +43,20 @@ class Sweep:
         return list(dict.fromkeys(found))
 
     def one(
-        self, method: str, n: int, k: int | None, backbone: str | None = None, counter: str = CLOSED
+        self,
+        method: str,
+        n: int,
+        k: int | None,
+        backbone: str | None = None,
+        counter: str = CLOSED,
+        tuning: str | None = None,
     ) -> Row | None:
-        """The row, or None; without a backbone the first one's, for what no backbone changes."""
+        """The row, or None; without a backbone or tuning the first one's, for what these do not change."""
         wanted = {"method": method, "n": n, "k": k, "counter": counter}
         if backbone is not None:
             wanted["backbone"] = backbone
+        if tuning is not None:
+            wanted["tuning"] = tuning
         return next((row for row in self.rows if all(row[key] == wanted[key] for key in wanted)), None)
 
     def values(self, key: str, method: str | None = None) -> list[int]:

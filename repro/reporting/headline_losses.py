@@ -43,10 +43,14 @@ def losses_table(found: Sequence[MainGroup]) -> str:
     return "\n\n".join([*shown, *_floor(found)])
 
 
-def difference_text(pair: Pair, sign: int = 1) -> str:
-    """The pair's difference and what it says; with sign -1 that of the second row to the first."""
+def difference_text(pair: Pair, device: str, sign: int = 1) -> str:
+    """The pair's difference and what it says; with sign -1 that of the second row to the first.
+
+    Args:
+        device: of the line; a row of another one says so.
+    """
     first, second = (pair.first, pair.second)[::sign]
-    text, notes = signed(sign * pair.difference.mean), _notes(first, second)
+    text, notes = signed(sign * pair.difference.mean), _notes(first, second, device)
     if pair.holm_p >= ALPHA:
         return f"{text}, not told apart{notes}"
     few = min(len(row.cell.ok) for row in (first, second)) < MIN_SEEDS
@@ -54,15 +58,19 @@ def difference_text(pair: Pair, sign: int = 1) -> str:
     return f"{text}, {side}{' in these runs' if few else ''}{notes}"
 
 
-def _notes(first: Row, second: Row) -> str:
-    """In what besides the method the second differs."""
-    notes, cell = [], second.cell
-    if cell.most_epochs != first.cell.most_epochs and first.slot[0] in LLMS and second.slot[0] in LLMS:
-        notes.append(plural(cell.most_epochs, "epoch"))
-    if cell.device != first.cell.device:
-        notes.append(f"on {cell.device}")
-    name = second.label.partition(",")[0].partition(" (")[0]
-    return f" ({name}: {', '.join(notes)})" if notes else ""
+def _notes(first: Row, second: Row, device: str) -> str:
+    """In what besides the method the rows differ, and which are of another device."""
+    both_llms = first.slot[0] in LLMS and second.slot[0] in LLMS
+    said = []
+    for row, other in ((first, None), (second, first)):
+        notes = []
+        if other is not None and both_llms and row.cell.most_epochs != other.cell.most_epochs:
+            notes.append(plural(row.cell.most_epochs, "epoch"))
+        if row.cell.device != device:
+            notes.append(f"on {row.cell.device}")
+        name = row.label.partition(",")[0].partition(" (")[0]
+        said += [f"{name}: {', '.join(notes)}"] if notes else []
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _lines(found: MainGroup) -> list[tuple[str, ...]]:
@@ -80,8 +88,9 @@ def _cell(found: MainGroup, one: Slot, other: Slot, epochs: int) -> str:
     for pair in found.pairs:
         for sign, first, second in ((1, pair.first, pair.second), (-1, pair.second, pair.first)):
             alike = (first.slot, second.slot) == (one, other) and first.cell.most_epochs == epochs
+            alike = alike and found.group.device in (first.cell.device, second.cell.device)
             if alike and not reads_fewer(first) and not reads_fewer(second):
-                said.append(difference_text(pair, sign))
+                said.append(difference_text(pair, found.group.device, sign))
     return "; ".join(said) or ABSENT
 
 

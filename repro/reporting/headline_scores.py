@@ -51,7 +51,7 @@ def _lines(found: Sequence[MainGroup]) -> list[tuple[str, ...]]:
                 ABSENT if floor else device,
                 count(len(row.cell.ok)),
                 score(row.cell.mean("metrics", "auc")),
-                difference_text(against[row.label]) if row.label in against else ABSENT,
+                difference_text(against[row.label], device) if row.label in against else ABSENT,
                 each.above_floor.get(row.label, ABSENT),
                 duration(total_s(row.cell)) if llm else ABSENT,
             )

@@ -27,7 +27,8 @@ SAVED = (
     "and where it is counted, what the training FLOPs of the real prompts allow. A "
     "difference of AUC has its 95 % interval and the verdict after Holm's adjustment. *Table apart*: BAHE's "
     "table is built before; *all new*: every behaviour is encoded when it is read. *Shape*: random weights "
-    "in the shape of that model. —: not measured."
+    "in the shape of that model. —: no record of this kind; training times of runs of one epoch are on "
+    "[bahe](bahe.md)."
 )
 
 

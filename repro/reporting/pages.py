@@ -87,8 +87,8 @@ def render_index(inputs: Inputs) -> dict[str, bytes]:
     ]
     intro = (
         "Reproduce: `nox -s report`\n\nRendered from the records in `results/` (and your own in `runs/`); "
-        "`nox -s report -- --check` fails if a page here is not what they give. Published values are in "
-        "[reference](reference/README.md)."
+        "`nox -s report -- --check` fails if a page here is not what `results/` alone gives. Published "
+        "values are in [reference](reference/README.md)."
     )
     parts = ["# Reports", intro, *_main_results(inputs), "## Pages", table(headers, lines)]
     return {INDEX: ("\n\n".join(parts) + "\n").encode()}

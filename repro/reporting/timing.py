@@ -67,6 +67,15 @@ class Sweep:
         return self.rows[0].get("layers") is not None
 
     @property
+    def compiled(self) -> bool:
+        """As on a GPU; elsewhere the peak is the process's since its start, which says nothing of a row."""
+        return bool(self.rows[0]["compile"])
+
+    def peaks(self, k: int) -> list[float]:
+        """GiB of every repetition, on a GPU."""
+        return self.values(k, "peak_gib") if self.compiled else []
+
+    @property
     def precision(self) -> str:
         """What fp8 is used for, and what it changes; empty without it."""
         if self.fp8 is None:
@@ -80,7 +89,9 @@ class Sweep:
 
     @property
     def graphs(self) -> str:
-        """Whether steps were replayed as CUDA graphs."""
+        """Whether steps were replayed as CUDA graphs; without a GPU, that nothing was compiled."""
+        if not self.compiled:
+            return "Nothing was compiled. Peak memory is that of a GPU, and not given here."
         words = {
             True: "replayed as CUDA graphs",
             False: LAUNCHED,
@@ -129,7 +140,7 @@ def state(inputs: Inputs) -> str:
 def sweeps(inputs: Inputs) -> list[Sweep]:
     """By origin, file, device, model and fp8; each has the sliding window or says nothing about speed-up.
 
-    Those in fp8 come last.
+    Those of a cut model come last, before them those in fp8.
     """
     found = []
     for origin in ORIGINS:
@@ -146,7 +157,7 @@ def sweeps(inputs: Inputs) -> list[Sweep]:
                 title += f" ({origin})" if origin == YOURS else ""
                 bounds = bounds_of(inputs, file, rows[0], dict.fromkeys(row["k"] for row in rows))
                 found.append(Sweep(title, source_line(file), rows, bounds))
-    return sorted(found, key=lambda sweep: sweep.fp8 is not None)
+    return sorted(found, key=lambda sweep: (sweep.cut, sweep.fp8 is not None))
 
 
 def _legend(again: str) -> str:
@@ -189,7 +200,7 @@ def _table(sweep: Sweep) -> str:
                 mean_of(sweep.values(k, "step_ms"), ",.1f"),
                 str(first["batch"]),
                 mean_of(sweep.tokens_per_step(k), ",.0f"),
-                mean_of(sweep.values(k, "peak_gib"), ".2f"),
+                mean_of(sweep.peaks(k), ".2f"),
                 mean_of(sweep.values(k, "mfu"), ".3f"),
                 f"{max(compilation):.0f}" if (compilation := sweep.values(k, "compile_s")) else ABSENT,
             )
@@ -205,7 +216,7 @@ def _panels(sweep: Sweep, inputs: Inputs) -> list[dict[str, Any]]:
     lines = [*ours, _limit(n, ks), *_published(inputs)]
     if counted:
         lines.append({"name": "counted FLOPs", "style": "dashed", "points": counted})
-    memory = [[k, mean(sweep.values(k, "peak_gib"))] for k in ks if sweep.values(k, "peak_gib")]
+    memory = [[k, mean(sweep.peaks(k))] for k in ks if sweep.peaks(k)]
     x = "k, targets per prompt"
     panels = [
         {

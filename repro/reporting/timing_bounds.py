@@ -50,9 +50,9 @@ def bounds_of(
     for flops in prompt_sweeps(inputs):
         if (shape, first["tuning"]) not in flops.backbones:
             continue
-        sw = flops.one(SW, first["n"], 1, shape)
+        sw = flops.one(SW, first["n"], 1, shape, tuning=first["tuning"])
         for k in ks:
-            row = sw if k == 1 else flops.one(NO_FIXES, first["n"], k, shape)
+            row = sw if k == 1 else flops.one(NO_FIXES, first["n"], k, shape, tuning=first["tuning"])
             if sw is not None and row is not None and row["dataset"] == dataset:
                 key = "train_flops_per_target"
                 ratio = Bounds(processed_tokens(sw) / processed_tokens(row), sw[key] / row[key])

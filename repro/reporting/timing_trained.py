@@ -36,14 +36,15 @@ def trained_text(first: Mapping[str, Any], blocks: Sequence[Block]) -> str:
 
 
 def _alike(first: Mapping[str, Any], blocks: Sequence[Block]) -> list[Block]:
-    """Blocks of the sweep's device, model, tuning and n."""
-    if first.get("fp8") is not None or first["device_count"] != 1:
+    """Blocks of the sweep's device, model, tuning and n; of a cut model none."""
+    if first.get("fp8") is not None or first.get("layers") is not None or first["device_count"] != 1:
         return []
     shape, same = first["backbone"].removeprefix("random:"), (first["device"], first["tuning"], first["n"])
     return [
         block
         for block in blocks
         if (block.device, block.tuning, block.n) == same and shape in block.backbone.lower()
+        if "layers" not in block.backbone  # nor blocks of one
     ]
 
 

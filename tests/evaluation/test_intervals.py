@@ -168,11 +168,13 @@ def test_pairing_finds_a_difference_that_unpaired_intervals_hide():
 
 def test_a_difference_is_the_same_from_either_side():
     """Two pages may ask for it in different orders."""
-    label, scores, group = simulate(num_seeds=5, seed_spread=0.3)
+    label, scores, group = simulate(num_seeds=6, seed_spread=0.3)
     first, second = draw_metric(label, scores[:3], group), draw_metric(label, scores[3:], group)
-    there, back = paired_difference(first, second), paired_difference(second, first)
-    assert there.se > 0 and (there.se, there.p_value) == (back.se, back.p_value)
-    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
+    level = Draws(first.observed, second.drawn, first.num_users, 0, first.fingerprint)  # but for the draws
+    for one, other in ((first, second), (first, level)):
+        there, back = paired_difference(one, other), paired_difference(other, one)
+        assert there.se > 0 and (there.se, there.p_value) == (back.se, back.p_value)
+        assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
 
 
 def test_p_values_under_no_difference_are_small_as_often_as_they_may_be():

@@ -41,6 +41,7 @@ def test_even_parts_are_as_few_as_hold_the_rows_and_equal_but_for_a_row(
     parts = even_parts(sizes, most)
     number = -(-int(sizes.sum()) // most)
     assert parts[0] >= 0 and parts[-1] < number and (np.diff(parts) >= 0).all()
+    assert number == 1 or sizes.sum() > (number - 1) * most, "as few as hold that much each"
     share = sizes.sum() / number
     for part in set(parts.tolist()):
         assert sizes[parts == part].sum() <= share + max(lengths)

@@ -82,6 +82,23 @@ def test_devices_are_lines_and_a_partner_of_another_device_is_named(world) -> No
     assert [each["device"] for each in lines_of(world)] == ["Another device", "Test CPU, 2 cores"]
 
 
+def test_whichever_row_is_of_another_device_is_named(world) -> None:
+    for seed in range(3):
+        world.add(0.9, seed=seed, recipe="tuned")
+        world.add(0.9, seed=seed, method="dti", k=50, recipe="tuned", record=OTHER)
+    add(world, full(), 0.9)
+    (line,) = lines_of(world)
+    assert line["DTI − SW"] == "+0.0000, not told apart (DTI: on Another device)"
+
+
+def test_two_rows_of_another_device_are_no_comparison_of_this_one(world) -> None:
+    add_sw_and_dti(world, record=OTHER)
+    add(world, llm_ctr(10), 0.9)
+    add(world, full(), 0.9)
+    (line,) = lines_of(world)
+    assert (line["device"], line["DTI − SW"]) == ("Test CPU, 2 cores", "—")
+
+
 def test_what_is_clearly_above_the_floor_is_named(world) -> None:
     def said() -> str:
         return losses_table(main_groups(inputs_of(world))).partition("**Clearly above the floor**")[2]
