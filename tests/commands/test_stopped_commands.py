@@ -67,7 +67,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(own_folders, com
 
 
 def test_ctrl_c_without_a_run_is_130_too(command, monkeypatch) -> None:
-    def interrupted(*arguments):
+    def interrupted(*pages, own):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(output, "render", interrupted)
