@@ -15,6 +15,7 @@ from repro.data.interactions import TRAIN, PreparedData
 from repro.methods.method import BatchSizes, SumMethod
 from repro.prompts.batching import (
     batch_rows,
+    cut_by,
     epoch_order,
     even_parts,
     length_buckets,
@@ -107,7 +108,7 @@ class SumBatches:
         """
         if not self._cut_evenly:
             tokens = self._row_tokens[chosen]
-            return _cut(chosen, (np.cumsum(tokens) - tokens) // self.sizes.max_tokens)
+            return cut_by((np.cumsum(tokens) - tokens) // self.sizes.max_tokens, chosen)
         parts = self._even(chosen)
         for more in range(1, len(chosen) - len(parts) + 1):
             if self._lengths is None or all(self._fits(part, int(self._lengths[-1])) for part in parts):
@@ -116,7 +117,7 @@ class SumBatches:
         return parts
 
     def _even(self, chosen: np.ndarray, more: int = 0) -> list[np.ndarray]:
-        return _cut(chosen, even_parts(self._row_tokens[chosen], self.sizes.max_tokens, more))
+        return cut_by(even_parts(self._row_tokens[chosen], self.sizes.max_tokens, more), chosen)
 
     def load(self, chosen: np.ndarray, device: torch.device | str) -> SumBatch:
         """Pack and plan the chosen rows."""
@@ -203,11 +204,6 @@ class SumBatches:
         if self._sampled is None:
             self._sampled = sampled_parts(self, SAMPLED_EPOCHS)
         return self._sampled
-
-
-def _cut(chosen: np.ndarray, part: np.ndarray) -> list[np.ndarray]:
-    """Rows by the number of their part, which does not fall."""
-    return np.split(chosen, np.flatnonzero(np.diff(part)) + 1)
 
 
 def batches_of(

@@ -37,12 +37,17 @@ def batch_rows(rows: Rows, batch_targets: int, order: np.ndarray) -> list[np.nda
         raise ConfigError("batch_targets", str(batch_targets), "at least 1", "choose a positive number")
     counts = rows.num_targets[order]
     batch = (np.cumsum(counts) - 1) // batch_targets
-    return [part for part in np.split(order, np.flatnonzero(np.diff(batch)) + 1) if len(part)]
+    return [part for part in cut_by(batch, order) if len(part)]
 
 
 def epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
     """(R,) order of rows in an epoch; the same for the same seed and epoch on every machine."""
     return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+def cut_by(part: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """The rows of each part, in their order. part: (R,) number of each row's part; it never falls."""
+    return np.split(rows, np.flatnonzero(np.diff(part)) + 1)
 
 
 def even_parts(lengths: np.ndarray, most: int, more: int = 0) -> np.ndarray:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from repro.reporting.bahe_figures import efficiency_panels
 from repro.reporting.bahe_sweeps import BAHE, LLM_CTR, OOM, Cell, Sweep, efficiency_sweeps
-from repro.reporting.cells import NOT_RUN
+from repro.reporting.cells import state_of_rows
 from repro.reporting.figures import figure_files, figure_text
 from repro.reporting.flops_rows import giga
-from repro.reporting.formatting import ABSENT, count, listed, page, plural, ratio, summary, table
+from repro.reporting.formatting import ABSENT, count, listed, page, plural, ratio, table
 from repro.reporting.inputs import ORIGINS, Inputs
 
 NAME = "bahe_efficiency"
@@ -38,9 +38,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 def state(inputs: Inputs) -> str:
     """How many rows there are, for the index."""
-    rows = [row for sweep in efficiency_sweeps(inputs) for row in sweep.rows]
-    models, devices = (row["backbone"] for row in rows), (row["device"] for row in rows)
-    return summary(plural(len(rows), "row"), model=models, device=devices) if rows else NOT_RUN
+    return state_of_rows([row for sweep in efficiency_sweeps(inputs) for row in sweep.rows])
 
 
 def _method() -> str:

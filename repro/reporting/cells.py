@@ -18,6 +18,7 @@ from repro.methods.numerics import TRAINER_NUMERICS, method_numerics
 from repro.records.run_id import canonical_json
 from repro.records.schema import OK, is_stale
 from repro.records.store import Run
+from repro.reporting.formatting import plural, summary
 
 STATUS_WORDS = {
     "out_of_memory": "OOM",
@@ -210,3 +211,9 @@ def _identity(run: Run) -> str:
 def _numerics(run: Run) -> tuple[bool, int, int]:
     numerics = run.record["config"]["numerics"]
     return not stale(run), numerics["method"], numerics["trainer"]
+
+
+def state_of_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many rows of measurements a page has, of how many models and devices, for the index."""
+    models, devices = (row["backbone"] for row in rows), (row["device"] for row in rows)
+    return summary(plural(len(rows), "row"), model=models, device=devices) if rows else NOT_RUN

@@ -8,9 +8,9 @@ from statistics import mean
 from typing import Any
 
 from repro.costs.closed_form import token_limit
-from repro.reporting.cells import NOT_RUN
+from repro.reporting.cells import state_of_rows
 from repro.reporting.figures import figure_files, figure_text
-from repro.reporting.formatting import ABSENT, mean_of, page, plural, summary, table
+from repro.reporting.formatting import ABSENT, mean_of, page, table
 from repro.reporting.inputs import ORIGINS, YOURS, Inputs
 from repro.reporting.references import PAPER_DATASETS
 from repro.reporting.table3_blocks import blocks as table3_blocks
@@ -132,9 +132,7 @@ def render(inputs: Inputs) -> dict[str, bytes]:
 
 def state(inputs: Inputs) -> str:
     """How many rows there are, for the index."""
-    rows = [row for sweep in sweeps(inputs) for row in sweep.rows]
-    models, devices = (row["backbone"] for row in rows), (row["device"] for row in rows)
-    return summary(plural(len(rows), "row"), model=models, device=devices) if rows else NOT_RUN
+    return state_of_rows([row for sweep in sweeps(inputs) for row in sweep.rows])
 
 
 def sweeps(inputs: Inputs) -> list[Sweep]:

@@ -34,6 +34,7 @@ from repro.methods.method import BatchSizes
 from repro.prompts.batching import (
     SAMPLED_BATCHES,
     TargetBatches,
+    cut_by,
     even_parts,
     length_buckets,
     sampled_parts,
@@ -163,7 +164,7 @@ class BaheBatches(TargetBatches):
             part = (np.cumsum(places) - places) // most
             if text:
                 part = part * (int(places.max()) + 1) + places
-        return np.split(key, np.flatnonzero(np.diff(part)) + 1)
+        return cut_by(part, key)
 
     def load(self, key: np.ndarray, device: torch.device | str) -> BaheBatch:
         """Lay out one batch and fetch its behaviours."""
